@@ -1,0 +1,39 @@
+/** ARNs and ids of the service. Source of the formats: AWS documentation and recorded responses. */
+
+export interface ImageArn {
+  readonly partition: string;
+  readonly region: string;
+  /** Twelve digits, or the literal `aws` for managed images. */
+  readonly account: string;
+  readonly name: string;
+}
+
+const IMAGE_ARN = /^arn:([a-z0-9-]+):lambda:([a-z0-9-]+):([0-9]{12}|aws):microvm-image:([a-zA-Z0-9_-]{1,64})$/;
+
+/** `undefined` when the text is not the ARN of a microvm image. */
+export function parseImageArn(text: string): ImageArn | undefined {
+  const m = IMAGE_ARN.exec(text);
+  if (!m) return undefined;
+  return { partition: m[1]!, region: m[2]!, account: m[3]!, name: m[4]! };
+}
+
+export function formatImageArn(arn: Omit<ImageArn, "partition"> & { readonly partition?: string }): string {
+  return `arn:${arn.partition ?? "aws"}:lambda:${arn.region}:${arn.account}:microvm-image:${arn.name}`;
+}
+
+/** ARN of a connector that the service itself manages. */
+export function managedConnectorArn(region: string, name: ManagedConnector): string {
+  return `arn:aws:lambda:${region}:aws:network-connector:aws-network-connector:${name}`;
+}
+
+export const MANAGED_CONNECTORS = [
+  "HTTP_INGRESS",
+  "ALL_INGRESS",
+  "NO_INGRESS",
+  "SHELL_INGRESS",
+  "INTERNET_EGRESS",
+] as const;
+export type ManagedConnector = (typeof MANAGED_CONNECTORS)[number];
+
+/** A microvm's id: `microvm-` and a UUID in lower case. */
+export const MICROVM_ID = /^microvm-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

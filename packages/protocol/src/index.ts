@@ -1,0 +1,4 @@
+export * from "./arn.ts";
+export * from "./operations.ts";
+export * from "./receipt.ts";
+export * from "./shape.ts";

@@ -1,0 +1,35 @@
+import type { Duplex } from "node:stream";
+
+/** What user traffic needs of the control plane: the endpoint knows nothing else of it. */
+export interface EndpointGate {
+  /** The microvm behind an endpoint label, terminated ones included for as long as they are listed. */
+  find(label: string): Promise<string | undefined>;
+  /**
+   * A microvm that can take traffic: a pending one is waited for, a suspended one is resumed if its policy says so.
+   * Many callers at once cause one resume.
+   * @throws GateError
+   */
+  enter(microvmId: string, signal: AbortSignal): Promise<Visit>;
+}
+
+/** While a visit is open the microvm is not idle for want of it, but only bytes count as activity. */
+export interface Visit {
+  readonly microvmId: string;
+  /** @throws ConnectError (host/host-client.ts) */
+  connect(port: number, signal: AbortSignal): Promise<Duplex>;
+  /** Bytes went through, in either direction. Cheap: call it for each chunk. */
+  touch(): void;
+  /** Aborted when the microvm leaves RUNNING: streams are to be cut. */
+  readonly closing: AbortSignal;
+  leave(): void;
+}
+
+export class GateError extends Error {
+  override readonly name = "GateError";
+  /** All of them are 502 with an empty body; the reason goes to the log. */
+  readonly reason: "terminated" | "suspended" | "resume_failed" | "busy" | "timeout";
+  constructor(reason: GateError["reason"], message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.reason = reason;
+  }
+}

@@ -1,0 +1,202 @@
+import type { Duplex } from "node:stream";
+import type { Receipt } from "@torpor/protocol";
+
+/**
+ * What `control` knows of a host. In process today, between machines later: so only data and streams cross it, every
+ * call can be repeated, and the host keeps nothing that cannot be found again from its disk.
+ */
+export interface HostClient {
+  readonly facts: HostFacts;
+
+  /** Artifact → root filesystem → cold boot → ready → template. @throws BuildError */
+  buildTemplate(spec: TemplateSpec, observer: BuildObserver, signal: AbortSignal): Promise<Template>;
+  deleteTemplate(templateId: string): Promise<void>;
+
+  /**
+   * A new instance from a template: restored, identity assumed, run hook answered. When it throws, nothing of the
+   * instance is left.
+   * @throws HookError, HostError
+   */
+  launch(spec: LaunchSpec, signal: AbortSignal): Promise<Receipt>;
+  /**
+   * Suspend hook, snapshot, process gone. Resolves when the snapshot is durable.
+   * @throws HookError when the hook failed (the instance still runs), HostError when the snapshot could not be made
+   * (the instance runs on).
+   */
+  suspend(microvmId: string, spec: SuspendSpec, signal: AbortSignal): Promise<Receipt>;
+  /**
+   * The instance continues from its newest snapshot, identity renewed, resume hook answered.
+   * @throws HookError: the instance runs and the caller is to end it; HostError: it is as suspended as before.
+   */
+  resume(microvmId: string, spec: ResumeSpec, signal: AbortSignal): Promise<Receipt>;
+  /** Ends the instance in whatever state it is and removes all of it. Terminating what is not there succeeds. */
+  terminate(microvmId: string, spec: TerminateSpec, signal: AbortSignal): Promise<Receipt>;
+
+  /**
+   * A byte stream to a TCP port in the guest.
+   * @throws ConnectError
+   */
+  connect(microvmId: string, port: number, signal: AbortSignal): Promise<Duplex>;
+
+  /** What is on this host's disk, for the reconciler. Adopts VMMs that an earlier daemon left running. */
+  inventory(): Promise<readonly InventoryItem[]>;
+  /** Called when an instance ends by itself: its main process exited, or its VMM died. At most once an instance. */
+  onExit(listener: (microvmId: string, exit: InstanceExit) => void): void;
+
+  /** Lines that the workload wrote, oldest first; `follow` keeps the stream open until the signal. */
+  logs(microvmId: string, options: { readonly follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine>;
+
+  /** Stops watching; instances run on. */
+  close(): Promise<void>;
+}
+
+export interface HostFacts {
+  readonly architecture: "X86_64" | "ARM_64";
+  /** `hardware`: KVM ran our guest. `emulated`: no security boundary, and slower. */
+  readonly isolation: "hardware" | "emulated";
+  readonly accelerator: "kvm" | "tcg";
+  readonly vmmVersion: string;
+  readonly guestKernelVersion: string;
+  readonly agentVersion: string;
+  /** Memory and vCPUs that the guest sees, as a multiple of the baseline: 4 with KVM, 1 in emulation, unless configured. */
+  readonly burst: number;
+}
+
+export interface ContainerHooks {
+  readonly port: number;
+}
+
+export interface TemplateSpec {
+  /** The build's id: names the template and its folder. */
+  readonly templateId: string;
+  readonly accountId: string;
+  /** The zip, a local file that the host may read until the call ends. */
+  readonly artifactPath: string;
+  /** Baseline in MiB: 512, 1024, 2048, 4096 or 8192. vCPUs and disk follow from it. */
+  readonly memoryMib: number;
+  /** The image's environment variables and the injected ones, on top of the Dockerfile's. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly capabilities: "default" | "all";
+  readonly ready?: { readonly port: number; readonly timeoutMs: number };
+  readonly validate?: { readonly port: number; readonly timeoutMs: number };
+}
+
+export interface BuildObserver {
+  /** Text of the build log, whole lines with their newline; control bytes already escaped. */
+  log(text: string): void;
+  /** A new phase begins: `unpack`, `container`, `filesystem`, `boot`, `ready`, `snapshot`, `validate`. */
+  phase(name: string): void;
+}
+
+export interface Template {
+  readonly templateId: string;
+  readonly memorySnapshotBytes: number;
+  readonly codeInstallBytes: number;
+  readonly diskSnapshotBytes: number;
+  readonly receipt: Receipt;
+}
+
+export interface HookCall {
+  readonly port: number;
+  readonly timeoutMs: number;
+}
+
+export interface LaunchSpec {
+  readonly microvmId: string;
+  readonly templateId: string;
+  /** Body is the JSON of microvmId and payload. */
+  readonly runHook?: HookCall & { readonly payload: string | null };
+}
+export interface SuspendSpec {
+  readonly hook?: HookCall;
+}
+export interface ResumeSpec {
+  readonly hook?: HookCall;
+}
+export interface TerminateSpec {
+  /** Called only while the instance runs; its failure is ignored. */
+  readonly hook?: HookCall;
+}
+
+export interface InventoryItem {
+  readonly microvmId: string;
+  /**
+   * `running`: a VMM with live vCPUs, adopted. `suspended`: a complete snapshot and no VMM.
+   * `broken`: neither; only terminate() is left to do.
+   */
+  readonly state: "running" | "suspended" | "broken";
+}
+
+export type InstanceExit =
+  | { readonly kind: "workload"; readonly exitCode: number }
+  /** The VMM ended without the workload's exit having been seen. `detail` is for the operator. */
+  | { readonly kind: "vmm"; readonly detail: string };
+
+export interface LogLine {
+  /** Milliseconds since the epoch, as the guest's clock had it. */
+  readonly time: number;
+  readonly stream: "stdout" | "stderr";
+  readonly text: string;
+}
+
+export type HookName = "ready" | "validate" | "run" | "suspend" | "resume" | "terminate";
+export type HookFailure =
+  | { readonly kind: "status"; readonly status: number }
+  | { readonly kind: "refused" }
+  | { readonly kind: "timeout" }
+  | { readonly kind: "failed" };
+
+/** The guest's hook did not answer 200. */
+export class HookError extends Error {
+  override readonly name = "HookError";
+  readonly hook: HookName;
+  readonly failure: HookFailure;
+  constructor(hook: HookName, failure: HookFailure) {
+    super(`${hook} hook: ${failure.kind}${failure.kind === "status" ? ` ${failure.status}` : ""}`);
+    this.hook = hook;
+    this.failure = failure;
+  }
+}
+
+/** Why the host could not do it. `no_space` and `capacity` are the operator's to mend, `internal` is a bug. */
+export class HostError extends Error {
+  override readonly name = "HostError";
+  readonly reason: "no_space" | "capacity" | "not_found" | "incompatible" | "corrupt" | "internal";
+  constructor(reason: HostError["reason"], message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.reason = reason;
+  }
+}
+
+/** Why no stream to the guest's port could be had. */
+export class ConnectError extends Error {
+  override readonly name = "ConnectError";
+  /** `refused`: the guest is there and nothing listens. `unreachable`: the guest did not answer. */
+  readonly reason: "refused" | "unreachable";
+  constructor(reason: ConnectError["reason"], message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.reason = reason;
+  }
+}
+
+/** Codes as the service documents them; some failures have a recorded sentence instead (code `null`). */
+export type BuildFailureCode =
+  | "S3_ACCESS_DENIED"
+  | "S3_NO_SUCH_BUCKET"
+  | "S3_NO_SUCH_KEY"
+  | "S3_INVALID_OBJECT"
+  | "ARCHIVE_INVALID"
+  | "ARCHIVE_DOCKERFILE_NOT_FOUND"
+  | "CONTAINER_BUILD_FAILED"
+  | "DISK_STORAGE_FULL"
+  | "INTERNAL_PLATFORM_ERROR";
+
+/** The user's image cannot be built: `message` is the reason that a person reads in `stateReason`. */
+export class BuildError extends Error {
+  override readonly name = "BuildError";
+  readonly code: BuildFailureCode | null;
+  constructor(code: BuildFailureCode | null, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}

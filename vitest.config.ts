@@ -1,0 +1,25 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["packages/*/src/**/*.test.ts", "packages/*/test/unit/**/*.test.ts"],
+          testTimeout: 20_000,
+        },
+      },
+      {
+        // Real VMs, emulated where there is no KVM: one file at a time, so that they do not starve each other.
+        test: {
+          name: "vm",
+          include: ["packages/*/test/vm/**/*.test.ts"],
+          testTimeout: 180_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});

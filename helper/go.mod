@@ -1,0 +1,4 @@
+module torpor/helper
+
+go 1.22
+

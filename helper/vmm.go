@@ -1,0 +1,4 @@
+package main
+
+// vmmVerbs are the verbs of running microvms.
+func vmmVerbs() map[string]verb { return nil }

@@ -30,8 +30,11 @@ export function beginAnswer(res: ServerResponse, message: IncomingMessage): void
   const status = message.statusCode ?? 502;
   res.sendDate = false; // the app's, or none
   res.writeHead(status, reasonOf(message), linesForClient(message.rawHeaders, status));
-  res.flushHeaders();
+  // Not flushHeaders(): that writes a head with bytes above 7f as UTF-8. Where no body may follow, end() writes it.
+  res.write(NOTHING);
 }
+
+const NOTHING = Buffer.alloc(0);
 
 /** Passes on what Node can write: 100, 102, and 103 with its links. Others are for this hop, or not known to clients. */
 export function relayInterim(req: IncomingMessage, res: ServerResponse, info: InformationEvent): void {
@@ -39,7 +42,7 @@ export function relayInterim(req: IncomingMessage, res: ServerResponse, info: In
   if (info.statusCode === 100 && expectsContinue(req)) res.writeContinue();
   else if (info.statusCode === 102) res.writeProcessing();
   else if (info.statusCode === 103) {
-    const link = valuesOf(info.rawHeaders, "link");
+    const link = valuesOf(info.rawHeaders, "link").flatMap((value) => value.split(/,\s*(?=<)/));
     try {
       if (link.length > 0) res.writeEarlyHints({ link });
     } catch {

@@ -48,8 +48,10 @@ export function linesForApp(head: RequestHead, requestId: string, upgrade: strin
   if (upgrade !== undefined) return [...kept, "Connection", "Upgrade", "Upgrade", upgrade];
   // Trailers pass both ways, so the client's word that it takes them holds for us too.
   if (listOf(head.lines, "te").some((coding) => coding.toLowerCase() === "trailers"))
-    return [...kept, "TE", "trailers", "Connection", "close, TE"];
-  return [...kept, "Connection", "close"];
+    return [...kept, "TE", "trailers", "Connection", "TE"];
+  // We close after the answer. An app that is asked to may do so too early, while the rest of the request comes in, and
+  // its answer would be lost with the connection.
+  return [...kept, "Connection", "keep-alive"];
 }
 
 /** The answer's header lines for the client. Its framing is ours, except for a length that the app gave. */

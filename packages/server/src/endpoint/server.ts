@@ -74,6 +74,7 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
     connectionsCheckingInterval: Math.min(1000, Math.max(50, limits.headerTimeoutMs / 4)),
     keepAlive: true, // TCP's own, for clients that vanish from a silent stream
     keepAliveInitialDelay: 60_000,
+    allowHalfOpen: true, // in a tunnel each side ends by itself; before that, Node ends both
     shouldUpgradeCallback: mayUpgrade,
   });
   server.maxHeadersCount = 0; // at a limit Node drops lines without a word, framing included; we count them ourselves

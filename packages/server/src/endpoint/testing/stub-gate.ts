@@ -37,7 +37,16 @@ export class StubMicrovm extends EventEmitter {
   async enter(signal: AbortSignal): Promise<Visit> {
     this.entered++;
     this.emit("entered");
-    if (this.state === "waking") await this.#awake(signal);
+    try {
+      return await this.#visit(signal);
+    } catch (err) {
+      this.#leave(); // there is no visit to leave
+      throw err;
+    }
+  }
+
+  async #visit(signal: AbortSignal): Promise<Visit> {
+    if (this.state === "waking") await once(this, "awake", { signal });
     if (this.state === "broken") throw new Error("the stub gate is broken");
     if (this.state !== "running" && this.state !== "unreachable" && this.state !== "waking")
       throw new GateError(this.state, `stub: ${this.state}`);
@@ -49,21 +58,13 @@ export class StubMicrovm extends EventEmitter {
         this.emit("touched");
       },
       connect: (port, connecting) => this.#connect(port, connecting),
-      leave: () => {
-        this.left++;
-        this.emit("left");
-      },
+      leave: () => this.#leave(),
     };
   }
 
-  async #awake(signal: AbortSignal): Promise<void> {
-    try {
-      await once(this, "awake", { signal });
-    } catch (err) {
-      this.left++; // gave up: there is no visit to leave
-      this.emit("left");
-      throw err;
-    }
+  #leave(): void {
+    this.left++;
+    this.emit("left");
   }
 
   async #connect(port: number, signal: AbortSignal): Promise<Duplex> {

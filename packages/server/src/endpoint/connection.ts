@@ -7,6 +7,8 @@ export class Connection {
   readonly #gone = new AbortController();
   /** Requests whose answers are not done. */
   exchanges = 0;
+  /** After a request that two readers could read in two ways, what follows it is nobody's. */
+  doubtful = false;
   /** After an upgrade the end of the client's side is no longer the end of it all. */
   tunnelled = false;
 

@@ -38,6 +38,7 @@ export async function exchange(
   const linger: Linger = { clock: parts.clock, ms: parts.limits.lingerMs };
   req.on("error", () => {}); // the connection's end is what counts, and that is watched
   res.on("error", () => {});
+  if (connection.doubtful) return; // the connection ends with the refusal before this
   connection.exchanges++;
   try {
     const head = readHead(req, parts.limits);
@@ -49,7 +50,11 @@ export async function exchange(
     lingerOver(req, linger);
   } catch (err) {
     if (connection.gone.aborted) connection.socket.destroy();
-    else refuse(req, res, refusalFor(err, requestId, parts.log), linger);
+    else {
+      const refusal = refusalFor(err, requestId, parts.log);
+      if (refusal.close) connection.doubtful = true;
+      refuse(req, res, refusal, linger);
+    }
     await answered(res, connection.gone);
   } finally {
     connection.exchanges--;

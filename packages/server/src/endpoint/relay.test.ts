@@ -143,6 +143,14 @@ test("bodies keep their framing in both directions", async () => {
   }
 });
 
+test("a stream to the guest need not be a socket", async () => {
+  await using _ = await http((req, res) => req.pipe(res));
+  vm.distant = true;
+  const body = "x".repeat(1_000_000);
+  const headers = { ...auth(), "Content-Length": body.length };
+  expect(await ask(bench, vm, { method: "POST", headers }, body)).toMatchObject({ status: 200, body });
+});
+
 test("compressed bodies pass untouched", async () => {
   const zipped = gzipSync("x".repeat(100_000));
   await using _ = await http((_req, res) => res.writeHead(200, { "Content-Encoding": "gzip" }).end(zipped));

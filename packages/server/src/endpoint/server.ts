@@ -9,7 +9,7 @@ import { errnoOf, messageOf, TorporError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { EndpointCertificates } from "./authority.ts";
 import { rawRefusal, refuse } from "./client-answer.ts";
-import { Connections } from "./connection.ts";
+import { type Connection, Connections } from "./connection.ts";
 import { type EndpointParts, exchange } from "./exchange.ts";
 import { DEFAULT_LIMITS, type EndpointLimits } from "./limits.ts";
 import { Places } from "./places.ts";
@@ -54,7 +54,11 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   const connections = new Connections();
   const sockets = new Set<Socket>();
   const running = new Set<Promise<void>>();
-  const run = (work: Promise<void>): void => {
+  const run = (socket: Socket, serve: (connection: Connection) => Promise<void>): void => {
+    const work = serve(connections.of(socket)).catch((err: unknown) => {
+      log.error({ err }, "endpoint connection failed");
+      socket.destroy();
+    });
     running.add(work);
     void work.finally(() => running.delete(work));
   };
@@ -84,9 +88,9 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
   });
-  server.on("secureConnection", (socket) => connections.add(socket));
+  server.prependListener("secureConnection", (socket) => connections.add(socket));
   const onRequest = (req: IncomingMessage, res: ServerResponse): void =>
-    run(exchange(req, res, connections.of(req.socket), parts));
+    run(req.socket, (connection) => exchange(req, res, connection, parts));
   server.on("request", onRequest);
   server.on("checkContinue", onRequest);
   server.on("checkExpectation", (req: IncomingMessage, res: ServerResponse) =>
@@ -94,7 +98,7 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   );
   server.on("connect", (_req: IncomingMessage, socket: Duplex) => refuseRaw(socket, MALFORMED));
   server.on("upgrade", (req: IncomingMessage, _socket: Duplex, first: Buffer) =>
-    run(tunnel(req, first, connections.of(req.socket), parts)),
+    run(req.socket, (connection) => tunnel(req, first, connection, parts)),
   );
   server.on("clientError", (err: Error, socket: Duplex) => {
     log.debug({ code: errnoOf(err) }, "endpoint request malformed");

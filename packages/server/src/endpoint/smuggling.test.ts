@@ -35,10 +35,10 @@ async function send(request: string): Promise<string> {
 }
 
 /** Each is followed by a request that a second reader might take for a new one. */
-const SMUGGLED = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+const smuggled = (): string => `GET /smuggled HTTP/1.1\r\n${host}${auth}\r\n`;
 const post = (lines: string, body = ""): string =>
-  `POST /first HTTP/1.1\r\n${host}${auth}${lines}\r\n${body}${SMUGGLED}`;
-const get = (lines: string): string => `GET /first HTTP/1.1\r\n${lines}\r\n${SMUGGLED}`;
+  `POST /first HTTP/1.1\r\n${host}${auth}${lines}\r\n${body}${smuggled()}`;
+const get = (lines: string): string => `GET /first HTTP/1.1\r\n${lines}\r\n${smuggled()}`;
 
 const malformed: Record<string, () => string> = {
   "two Hosts": () => get(`${host}${auth}${host}`),
@@ -70,13 +70,13 @@ const malformed: Record<string, () => string> = {
   "a folded line": () => get(`${host}${auth}X-Folded: a\r\n b\r\n`),
   "a first line that begins with a space": () => get(` X: y\r\n${host}${auth}`),
   "a bare LF in the header": () => get(`${host}${auth}X: y\nZ: z\r\n`),
-  "a bare LF at the end": () => `GET /first HTTP/1.1\r\n${host}${auth}\n${SMUGGLED}`,
-  "a bare LF in the request line": () => `GET /first HTTP/1.1\n${host}${auth}\r\n${SMUGGLED}`,
+  "a bare LF at the end": () => `GET /first HTTP/1.1\r\n${host}${auth}\n${smuggled()}`,
+  "a bare LF in the request line": () => `GET /first HTTP/1.1\n${host}${auth}\r\n${smuggled()}`,
   "a bare CR": () => get(`${host}${auth}X: y\rZ: z\r\n`),
   "a NUL": () => get(`${host}${auth}X: y\0\r\n`),
   "an odd header name": () => get(`${host}${auth}X(Y): z\r\n`),
   "chunks in HTTP/1.0": () =>
-    `POST /first HTTP/1.0\r\n${host}${auth}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n${SMUGGLED}`,
+    `POST /first HTTP/1.0\r\n${host}${auth}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n${smuggled()}`,
   "an absolute target": () => `GET http://${hostOf(vm)}/first HTTP/1.1\r\n${host}${auth}\r\n`,
   "another host's absolute target": () => `GET https://other/first HTTP/1.1\r\n${host}${auth}\r\n`,
   "a target without a slash": () => `GET first HTTP/1.1\r\n${host}${auth}\r\n`,

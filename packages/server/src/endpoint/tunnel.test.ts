@@ -107,6 +107,15 @@ test("ten megabytes in one message come back whole", async () => {
   await closed(socket);
 });
 
+test("a stream to the guest need not be a socket", async () => {
+  await using _ = await echoApp();
+  vm.distant = true;
+  const socket = await opened(dial([], { headers: auth() }));
+  socket.send("hello");
+  expect(String((await once(socket, "message"))[0])).toBe("hello");
+  await closed(socket);
+});
+
 test("a browser's WebSocket authenticates by subprotocol, and the app sees none of it", async () => {
   await using app = await echoApp();
   const socket = await opened(dial(viaProtocols()));

@@ -27,7 +27,7 @@ export async function tunnel(
   const { socket } = connection;
   const requestId = randomUUID();
   socket.on("error", () => {}); // its end is watched
-  if (connection.exchanges > 0) {
+  if (connection.exchanges > 0 || connection.doubtful) {
     socket.destroy(); // the answer to an earlier request is under way: two answers would mix
     return;
   }

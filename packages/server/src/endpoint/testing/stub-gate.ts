@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { EventEmitter, once } from "node:events";
 import { connect, type Socket } from "node:net";
-import type { Duplex } from "node:stream";
+import { Duplex } from "node:stream";
 import { type EndpointGate, GateError, type Visit } from "../../control/endpoint-gate.ts";
 import { ConnectError } from "../../host/host-client.ts";
 
@@ -17,6 +17,8 @@ export class StubMicrovm extends EventEmitter {
   entered = 0;
   left = 0;
   touched = 0;
+  /** Its streams are Duplexes that are no sockets, as between machines. */
+  distant = false;
   /** Streams to the guest that are open now. */
   readonly streams = new Set<Socket>();
   #closing = new AbortController();
@@ -81,7 +83,7 @@ export class StubMicrovm extends EventEmitter {
       this.streams.delete(socket);
       this.emit("streamClosed");
     });
-    return socket;
+    return this.distant ? Duplex.from({ readable: socket, writable: socket }) : socket;
   }
 }
 

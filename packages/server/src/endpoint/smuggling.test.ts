@@ -1,5 +1,5 @@
 import { createServer } from "node:http";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type Bench, connectRaw, hostOf, readAll, serveApp, startBench, tokenFor } from "./testing/bench.ts";
 import type { StubMicrovm } from "./testing/stub-gate.ts";
 
@@ -92,10 +92,13 @@ const malformed: Record<string, () => string> = {
 
 test.each(Object.keys(malformed))("%s: 400, and the connection ends", async (name) => {
   seen.length = 0;
+  const verify = vi.spyOn(bench.tokens, "verify");
   const text = await send(malformed[name]?.() ?? "");
   expect(text).toMatch(/^HTTP\/1.1 400 Bad Request\r\n/);
   expect(text).toMatch(/\r\nConnection: close\r\n/);
   expect(text.match(/HTTP\/1.1/g)).toHaveLength(1);
+  expect(verify).not.toHaveBeenCalled(); // nor was the request behind it looked at
+  verify.mockRestore();
   expect(seen).toEqual([]);
 });
 

@@ -1,4 +1,4 @@
-import type { Receipt } from "@torpor/protocol";
+import type { OperationInput, Receipt } from "@torpor/protocol";
 import type { Logging } from "./microvm.ts";
 
 export interface Image {
@@ -45,26 +45,8 @@ export interface ImageConfiguration {
 }
 
 export type Architecture = "ARM_64" | "X86_64";
-type Switch = "ENABLED" | "DISABLED";
-export interface ImageHooks {
-  readonly port?: number | null;
-  readonly microvmHooks?: {
-    readonly run?: Switch | null;
-    readonly runTimeoutInSeconds?: number | null;
-    readonly resume?: Switch | null;
-    readonly resumeTimeoutInSeconds?: number | null;
-    readonly suspend?: Switch | null;
-    readonly suspendTimeoutInSeconds?: number | null;
-    readonly terminate?: Switch | null;
-    readonly terminateTimeoutInSeconds?: number | null;
-  } | null;
-  readonly microvmImageHooks?: {
-    readonly ready?: Switch | null;
-    readonly readyTimeoutInSeconds?: number | null;
-    readonly validate?: Switch | null;
-    readonly validateTimeoutInSeconds?: number | null;
-  } | null;
-}
+/** As the caller gave them. */
+export type ImageHooks = NonNullable<OperationInput<"CreateMicrovmImage">["hooks"]>;
 
 export interface Build {
   /** Also the name of the template that it makes. */

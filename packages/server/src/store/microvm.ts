@@ -1,4 +1,4 @@
-import type { Receipt } from "@torpor/protocol";
+import type { OperationInput, Receipt } from "@torpor/protocol";
 
 /** A microvm as the control plane knows it. What can be said of it depends on its state. */
 export type Microvm = MicrovmCore & MicrovmState;
@@ -84,10 +84,8 @@ export interface IdlePolicy {
   readonly autoResumeEnabled: boolean;
 }
 
-export interface Logging {
-  readonly disabled?: Readonly<Record<string, never>>;
-  readonly cloudWatch?: { readonly logGroup?: string | null; readonly logStream?: string | null };
-}
+/** As the caller gave it. */
+export type Logging = NonNullable<OperationInput<"RunMicrovm">["logging"]>;
 
 /** Enabled hooks only, with their times resolved. */
 export interface RuntimeHooks {

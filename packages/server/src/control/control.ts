@@ -61,7 +61,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const policies = new Tasks(log);
   const steady = await SteadyTime.load(clock, store.settings);
 
-  const fleet = new Fleet({ store, clock, log, shutdown });
+  const fleet = new Fleet({ store, clock, log, shutdown, maxMicrovms: config.maxMicrovms });
   const lifecycle = new Lifecycle({ fleet, host, clock, steady, tasks, log, shutdown });
   const reconciler = new Reconciler({ fleet, lifecycle, host, store, clock, steady, log, shutdown });
   const idle = new IdlePolicies({ fleet, lifecycle, store, clock, steady, log });

@@ -37,6 +37,7 @@ export function takeStoreLock(databasePath: string): StoreLock {
   return {
     afterUncleanExit,
     release(end) {
+      if (!lock.isOpen) return;
       if (end === "clean") rmSync(pidPath, { force: true });
       lock.close();
     },

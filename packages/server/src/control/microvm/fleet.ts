@@ -1,5 +1,6 @@
 import type { Receipt } from "@torpor/protocol";
 import type { Clock } from "../../lib/clock.ts";
+import { TorporError } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import { KeyedMutex } from "../../lib/mutex.ts";
 import { StaleWriteError } from "../../store/errors.ts";
@@ -14,6 +15,8 @@ export interface FleetDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly shutdown: AbortSignal;
+  /** That may exist at once, suspended ones not counted. */
+  readonly maxMicrovms: number;
 }
 
 /** All live microvms, one writer at a time for each. Every change of state goes through here. */
@@ -45,13 +48,6 @@ export class Fleet {
     return [...this.#live.values()];
   }
 
-  /** Microvms that take the host's memory now, those included that are about to be written. */
-  occupied(): number {
-    let count = this.#starting;
-    for (const { vm } of this.#live.values()) if (phaseOf(vm) !== "SUSPENDED") count++;
-    return count;
-  }
-
   /** Work on one microvm, in the order of asking. */
   exclusive<T>(id: string, work: () => Promise<T>): Promise<T> {
     return this.#mutex.run(id, work);
@@ -62,8 +58,17 @@ export class Fleet {
     return this.#mutex.busy(id);
   }
 
-  /** Tracks a new microvm as soon as `insert` has written it. */
+  /**
+   * Tracks a new microvm as soon as `insert` has written it.
+   * @throws TorporError `capacity`, and nothing is written, when the host has as many as it is configured for
+   */
   async add(vm: Microvm, insert: () => Promise<void>): Promise<LiveMicrovm> {
+    const { maxMicrovms } = this.#deps;
+    if (this.#occupied() >= maxMicrovms)
+      throw new TorporError(
+        "capacity",
+        `The host runs ${maxMicrovms} MicroVMs, as many as it is configured for. Terminate or suspend one, or try again later.`,
+      );
     this.#starting++;
     try {
       await insert();
@@ -109,6 +114,13 @@ export class Fleet {
     const { clock } = this.#deps;
     if (live.lastUsed === live.recordedUse) return live.vm.lastActivityAt;
     return new Date(Math.round(clock.now() - (clock.monotonic() - live.lastUsed)));
+  }
+
+  /** Microvms that take the host's memory now, those included that are about to be written. */
+  #occupied(): number {
+    let count = this.#starting;
+    for (const { vm } of this.#live.values()) if (phaseOf(vm) !== "SUSPENDED") count++;
+    return count;
   }
 
   #track(vm: Microvm): LiveMicrovm {

@@ -25,6 +25,7 @@ const TOKEN_MAX_MINUTES = 60;
 
 export interface MicrovmOperationDeps extends RunDeps {
   readonly store: Pick<Store, "images" | "microvms" | "transaction">;
+  readonly fleet: Fleet;
   readonly lifecycle: Lifecycle;
   readonly idempotency: Idempotency;
   readonly tokens: Pick<TokenService, "mint">;

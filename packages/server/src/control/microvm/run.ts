@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type OperationInput, parseImageArn } from "@torpor/protocol";
 import type { Config } from "../../config.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { invalidInput, notFound, TorporError } from "../../lib/errors.ts";
+import { invalidInput, notFound } from "../../lib/errors.ts";
 import type { ImageVersion } from "../../store/image.ts";
 import type { Microvm } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
@@ -12,14 +12,12 @@ import { loggingOf } from "../logging.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { SteadyTime } from "../steady-time.ts";
 import { egressConnectors, ingressConnectors } from "./connectors.ts";
-import type { Fleet } from "./fleet.ts";
 
 const MAXIMUM_DURATION_SECONDS = 28_800;
 
 export interface RunDeps {
-  readonly config: Pick<Config, "region" | "maxMicrovms">;
+  readonly config: Pick<Config, "region">;
   readonly store: Pick<Store, "images">;
-  readonly fleet: Fleet;
   readonly clock: Clock;
   readonly steady: SteadyTime;
 }
@@ -35,7 +33,7 @@ export function checkRunRequest(input: OperationInput<"RunMicrovm">, context: Re
 
 /**
  * The PENDING microvm that a checked request asks for, not written yet. Order of checks as recorded: version, run
- * hook, connectors, room.
+ * hook, connectors; whether there is room for it turns out when it is added to the fleet.
  * @throws TorporError
  */
 export async function newMicrovm(
@@ -61,12 +59,6 @@ export async function newMicrovm(
     throw invalidInput(
       `The maxIdleDurationSeconds of the idle policy must not exceed ${MAXIMUM_DURATION_SECONDS}, got ${idlePolicy.maxIdleDurationSeconds}.`,
     );
-  if (deps.fleet.occupied() >= deps.config.maxMicrovms)
-    throw new TorporError(
-      "capacity",
-      `The host runs ${deps.config.maxMicrovms} MicroVMs, as many as it is configured for. Terminate or suspend one, or try again later.`,
-    );
-
   const maximumDurationSeconds = input.maximumDurationInSeconds ?? MAXIMUM_DURATION_SECONDS;
   const startedAt = new Date(deps.clock.now());
   return {

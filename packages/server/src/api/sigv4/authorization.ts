@@ -91,7 +91,7 @@ function fromHeader(value: string, headers: HeaderLines): Claim {
   if (algorithm !== ALGORITHM) throw incomplete(`Unsupported AWS 'algorithm': '${printable(algorithm)}'.`);
   const parts = new Map<string, string>();
   for (const part of value.slice(space + 1).split(",")) {
-    const text = part.trim();
+    const text = part.replace(/^[ \t]+|[ \t]+$/g, "");
     if (text === "") continue;
     const equals = text.indexOf("=");
     if (equals < 0)

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { FileStore } from "./file-store.ts";
 import type { Bucket } from "./store/bucket.ts";
-import { ACCOUNT, newObject, openStore, pieces, steppedClock, temporaryFolder } from "./store/test-store.ts";
+import { ACCOUNT, newObject, openStore, pieces, steppedClock, temporaryFolder } from "./store/store.fixture.ts";
 
 async function storeWithBucket(folder: string): Promise<{ store: FileStore; bucket: Bucket }> {
   const store = await openStore(folder);

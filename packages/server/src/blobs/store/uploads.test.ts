@@ -5,7 +5,7 @@ import { buffer } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
 import type { FileStore } from "../file-store.ts";
 import type { Bucket } from "./bucket.ts";
-import { ACCOUNT, openStore, pieces, steppedClock, temporaryFolder } from "./test-store.ts";
+import { ACCOUNT, openStore, pieces, steppedClock, temporaryFolder } from "./store.fixture.ts";
 import type { UploadFacts } from "./upload-facts.ts";
 
 const LARGE = 5 * 2 ** 20;

@@ -1,0 +1,239 @@
+import { spawn } from "node:child_process";
+import { constants } from "node:fs";
+import { chown, copyFile, open, readFile, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { writeFileAtomic } from "../../../lib/atomic-file.ts";
+import { Cleanup } from "../../../lib/cleanup.ts";
+import { errnoOf, messageOf } from "../../../lib/errors.ts";
+import type { Log } from "../../../lib/log.ts";
+import { run } from "../../../lib/run.ts";
+import {
+  type BootSpec,
+  type Driver,
+  type DriverFacts,
+  type InstanceDir,
+  type RestoreSpec,
+  type Slot,
+  SnapshotError,
+  type Vmm,
+} from "../driver.ts";
+import { bootArguments, cpuModel, INCOMING_ARGUMENTS, JAIL, MACHINE, machineArguments } from "./arguments.ts";
+import { alive, commandLine, identify, type ProcessIdentity } from "./process.ts";
+import { Qmp } from "./qmp.ts";
+import { endProcess, lastWords, loadDevices, QemuVmm } from "./vmm.ts";
+
+export interface QemuOptions {
+  readonly qemu: string;
+  readonly helper: string;
+  readonly accelerator: "kvm" | "tcg";
+  readonly version: string;
+  readonly log: Log;
+}
+
+/** What is needed to find a VMM again. Written before the VMM runs anything. */
+interface VmmRecord extends ProcessIdentity {
+  readonly templateMemory: string | null;
+}
+
+export class QemuDriver implements Driver {
+  readonly facts: DriverFacts;
+  readonly #options: QemuOptions;
+
+  constructor(options: QemuOptions) {
+    this.#options = options;
+    this.facts = {
+      accelerator: options.accelerator,
+      vmmVersion: options.version,
+      machine: MACHINE,
+      cpu: cpuModel(options.accelerator),
+    };
+  }
+
+  async boot(spec: BootSpec, signal: AbortSignal): Promise<Vmm> {
+    const memory = join(spec.dir.run, "memory");
+    await using file = await open(memory, "wx", 0o600);
+    await file.truncate(spec.shape.memoryMib * 2 ** 20);
+    await file.chown(spec.slot.uid, spec.slot.uid);
+
+    const boot = join(JAIL.boot, "vmlinux");
+    const initramfs = join(JAIL.boot, "initramfs");
+    const args = [
+      ...machineArguments({
+        id: spec.dir.id,
+        accelerator: this.#options.accelerator,
+        shape: spec.shape,
+        memory: { path: `${JAIL.run}/memory`, mode: "shared" },
+        disk: { kind: "raw", path: jailed(spec.disk, spec.dir.disks, JAIL.disks) },
+      }),
+      ...bootArguments({ kernel: boot, initramfs, tscKhz: await hostTscKhz() }),
+      "-S",
+    ];
+    const binds = [`${spec.kernel}:${boot}`, `${spec.initramfs}:${initramfs}`];
+    const vmm = await this.#spawn(spec.dir, spec.slot, undefined, binds, args, signal);
+    await vmm.vmm.run();
+    return vmm.vmm;
+  }
+
+  async restore(spec: RestoreSpec, signal: AbortSignal): Promise<Vmm> {
+    const args = [
+      ...machineArguments({
+        id: spec.dir.id,
+        accelerator: this.#options.accelerator,
+        shape: spec.shape,
+        memory: { path: jailed(spec.template.memory, spec.template.path, JAIL.template), mode: "private" },
+        disk: {
+          kind: "overlay",
+          base: jailed(spec.template.disk, spec.template.path, JAIL.template),
+          layers: spec.layers.map((path) => jailed(path, spec.dir.disks, JAIL.disks)),
+          active: jailed(spec.activeDisk, spec.dir.disks, JAIL.disks),
+        },
+      }),
+      ...INCOMING_ARGUMENTS,
+    ];
+    const binds = [`${spec.template.path}:${JAIL.template}`];
+    await using undo = new Cleanup(this.#options.log);
+    const { vmm, qmp } = await this.#spawn(spec.dir, spec.slot, spec.template.memory, binds, args, signal);
+    undo.add("vmm", () => vmm.kill());
+
+    const devices = join(spec.dir.run, "devices-in");
+    const putDevices = async (): Promise<void> => {
+      await rm(devices, { force: true });
+      await copyFile(spec.snapshot?.devices ?? spec.template.devices, devices, constants.COPYFILE_EXCL);
+      await chown(devices, spec.slot.uid, spec.slot.uid);
+    };
+    // Memory must be there when devices are loaded; their file is put in place meanwhile.
+    const [memory, state] = await Promise.allSettled([this.#loadMemory(vmm.pid, spec, signal), putDevices()]);
+    if (memory.status === "rejected") throw memory.reason;
+    if (state.status === "rejected") throw state.reason;
+    try {
+      await loadDevices(qmp, `${JAIL.run}/devices-in`);
+    } catch (err) {
+      const said = await lastWords(spec.dir);
+      throw new SnapshotError("corrupt", `the VMM refused the snapshot: ${messageOf(err)}${said}`, { cause: err });
+    } finally {
+      await rm(devices, { force: true });
+    }
+    undo.release();
+    return vmm;
+  }
+
+  async adopt(dir: InstanceDir, signal: AbortSignal): Promise<Vmm | undefined> {
+    const record = await readRecord(dir);
+    if (!record || !isOurs(dir, record)) return undefined;
+    let qmp: Qmp;
+    try {
+      qmp = await Qmp.connect(join(dir.path, "qmp.sock"), AbortSignal.any([signal, AbortSignal.timeout(5000)]));
+    } catch (err) {
+      this.#options.log.warn({ err, id: dir.id, pid: record.pid }, "vmm does not answer");
+      return undefined;
+    }
+    const templateMemory = record.templateMemory ?? undefined;
+    return new QemuVmm({ dir, process: record, qmp, helper: this.#options.helper, templateMemory });
+  }
+
+  async destroy(dir: InstanceDir): Promise<void> {
+    const record = await readRecord(dir);
+    if (record && isOurs(dir, record)) await endProcess(record);
+  }
+
+  async #spawn(
+    dir: InstanceDir,
+    slot: Slot,
+    templateMemory: string | undefined,
+    binds: readonly string[],
+    qemuArgs: readonly string[],
+    signal: AbortSignal,
+  ): Promise<{ vmm: QemuVmm; qmp: Qmp }> {
+    signal.throwIfAborted();
+    const { qemu, helper, accelerator } = this.#options;
+    const socket = join(dir.path, "qmp.sock");
+    const args = [
+      ...["vmm", "--netns", slot.netns, "--tap", slot.tap, "--uid", String(slot.uid)],
+      ...["--qmp", socket, "--log", join(dir.path, "vmm.log")],
+      ...(accelerator === "kvm" ? ["--kvm"] : []),
+      ...[`${dir.run}:${JAIL.run}:rw`, `${dir.disks}:${JAIL.disks}:rw`, ...binds].flatMap((b) => ["--bind", b]),
+      ...["--", qemu, ...qemuArgs],
+    ];
+    const child = spawn(helper, args, { detached: true, stdio: ["ignore", "pipe", "pipe"], env: {} });
+    await using undo = new Cleanup(this.#options.log);
+    let said = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      said = (said + text).slice(-4096);
+    });
+    const ready = new Promise<void>((resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", (code, name) => reject(new Error(`exit ${code ?? name}: ${said.trim()}`)));
+      child.stdout.once("data", () => resolve());
+    });
+    try {
+      await ready;
+    } catch (err) {
+      throw new Error(`the VMM could not be started: ${messageOf(err)}`, { cause: err });
+    }
+    // Detached: the instance directory owns the process from here on, not this daemon.
+    child.stdout.destroy();
+    child.stderr.destroy();
+    child.unref();
+    const identity = child.pid === undefined ? undefined : identify(child.pid);
+    if (!identity) throw new Error(`the VMM ended at once${await lastWords(dir)}`);
+    undo.add("vmm process", () => endProcess(identity));
+    const record: VmmRecord = { ...identity, templateMemory: templateMemory ?? null };
+    await writeFileAtomic(join(dir.path, "vmm.json"), JSON.stringify(record));
+    let qmp: Qmp;
+    try {
+      qmp = await Qmp.connect(socket, signal);
+    } catch (err) {
+      throw new Error(`the VMM did not come up: ${messageOf(err)}${await lastWords(dir)}`, { cause: err });
+    }
+    undo.release();
+    return { vmm: new QemuVmm({ dir, process: identity, qmp, helper, templateMemory }), qmp };
+  }
+
+  async #loadMemory(pid: number, spec: RestoreSpec, signal: AbortSignal): Promise<void> {
+    if (!spec.snapshot) return;
+    const { memory, memorySha256 } = spec.snapshot;
+    const args = ["load-memory", "--pid", String(pid), "--template", spec.template.memory];
+    try {
+      await run(this.#options.helper, [...args, "--in", memory, "--sha256", memorySha256], { signal });
+    } catch (err) {
+      signal.throwIfAborted();
+      throw new SnapshotError("corrupt", messageOf(err), { cause: err });
+    }
+  }
+}
+
+function jailed(path: string, folder: string, target: string): string {
+  if (!path.startsWith(`${folder}/`)) throw new Error(`${path} is not in ${folder}`);
+  return target + path.slice(folder.length);
+}
+
+async function readRecord(dir: InstanceDir): Promise<VmmRecord | undefined> {
+  try {
+    return JSON.parse(await readFile(join(dir.path, "vmm.json"), "utf8")) as VmmRecord;
+  } catch (err) {
+    if (errnoOf(err) === "ENOENT") return undefined;
+    throw err;
+  }
+}
+
+/** The same process as then, and it says of itself that it is this instance's VMM. */
+function isOurs(dir: InstanceDir, record: VmmRecord): boolean {
+  if (!alive(record)) return false;
+  const args = commandLine(record.pid);
+  return args[args.indexOf("-name") + 1] === dir.id;
+}
+
+/** The frequency that the guest's kernel is told. */
+async function hostTscKhz(): Promise<number> {
+  const mhz = /^cpu MHz\s*:\s*([\d.]+)/m.exec(await readFile("/proc/cpuinfo", "utf8"))?.[1];
+  return mhz ? Math.round(Number(mhz) * 1000) : 2_000_000;
+}
+
+/** @throws Error when the program is missing or does not say which version it is */
+export async function qemuVersion(qemu: string): Promise<string> {
+  await stat(qemu);
+  const said = await run(qemu, ["--version"]);
+  const version = /version (\d+\.\d+\.\d+)/.exec(said)?.[1];
+  if (!version) throw new Error(`${qemu} --version said ${JSON.stringify(said.slice(0, 100))}`);
+  return version;
+}

@@ -1,0 +1,84 @@
+import { readdir, rename, rm, writeFile } from "node:fs/promises";
+import { syncFolder } from "../lib/atomic-file.ts";
+import { run } from "../lib/run.ts";
+import type { Driver, TemplateFiles } from "./driver/driver.ts";
+import { HostError } from "./host-client.ts";
+import type { HostLayout } from "./layout.ts";
+import { checkCompatible, readTemplateManifest, type TemplateManifest } from "./manifest.ts";
+import { verifyDevices } from "./snapshot.ts";
+
+export interface OpenTemplate {
+  readonly files: TemplateFiles;
+  readonly manifest: TemplateManifest;
+}
+
+/** The templates of this host: immutable once they are here. */
+export class TemplateStore {
+  readonly #layout: HostLayout;
+  readonly #driver: Driver;
+  readonly #helper: string;
+  /** Verified since this daemon started; the promise, so that clones at once verify once. */
+  readonly #verified = new Map<string, Promise<OpenTemplate>>();
+
+  constructor(layout: HostLayout, driver: Driver, helper: string) {
+    this.#layout = layout;
+    this.#driver = driver;
+    this.#helper = helper;
+  }
+
+  /**
+   * A template that can be restored here: compatible, and at its first use since the start compared with its digests.
+   * @throws HostError `not_found`, `incompatible`, `corrupt`
+   */
+  open(templateId: string): Promise<OpenTemplate> {
+    let opened = this.#verified.get(templateId);
+    if (!opened) {
+      opened = this.#verify(templateId);
+      this.#verified.set(templateId, opened);
+      opened.catch(() => this.#verified.delete(templateId)); // it may be mended
+    }
+    return opened;
+  }
+
+  /** Takes over a finished folder. From here on the template is there. */
+  async add(templateId: string, folder: string, manifest: TemplateManifest): Promise<void> {
+    await writeFile(`${folder}/manifest.json`, JSON.stringify(manifest, null, 2), { flush: true, mode: 0o600 });
+    await syncFolder(folder);
+    await rename(folder, this.#layout.template(templateId).path);
+    await syncFolder(this.#layout.templates);
+  }
+
+  async remove(templateId: string): Promise<void> {
+    this.#verified.delete(templateId);
+    const { path } = this.#layout.template(templateId);
+    // Renamed first: what is half removed must not be taken for a template.
+    const doomed = `${path}.removed`;
+    await rename(path, doomed).catch(() => {});
+    await rm(doomed, { recursive: true, force: true });
+  }
+
+  /** Folders that a crash left while a template was made or removed. */
+  async recover(): Promise<void> {
+    for (const name of await readdir(this.#layout.templates))
+      if (/\.(tmp|removed)$/.test(name))
+        await rm(`${this.#layout.templates}/${name}`, { recursive: true, force: true });
+  }
+
+  async #verify(templateId: string): Promise<OpenTemplate> {
+    const files = this.#layout.template(templateId);
+    const manifest = await readTemplateManifest(files.manifest);
+    checkCompatible(`template ${templateId}`, manifest.compatibility, this.#driver.facts);
+    await Promise.all([
+      verifyDevices(files.devices, manifest.devices.sha256),
+      this.#verifyDigest(files.memory, manifest.memory.sha256),
+      this.#verifyDigest(files.disk, manifest.disk.sha256),
+    ]);
+    return { files, manifest };
+  }
+
+  async #verifyDigest(path: string, expected: string): Promise<void> {
+    const { sha256 } = JSON.parse(await run(this.#helper, ["digest", path])) as { sha256: string };
+    if (sha256 !== expected)
+      throw new HostError("corrupt", `${path} is corrupt: its digest is ${sha256}, its manifest says ${expected}`);
+  }
+}

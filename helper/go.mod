@@ -2,3 +2,4 @@ module torpor/helper
 
 go 1.22
 
+require golang.org/x/sys v0.30.0

@@ -179,9 +179,6 @@ func runJail(o *jailOptions) (status jailStatus, err error) {
 			}
 		}()
 	}
-	if err := sealJailRoot(root); err != nil {
-		return status, err
-	}
 	limits, err := makeJailLimits(o.name, o.memoryBytes, o.pids)
 	if err != nil {
 		return status, err

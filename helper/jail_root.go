@@ -30,7 +30,7 @@ func parseJailBind(s string) (jailBind, error) {
 	return jailBind{parts[0], parts[1], len(parts) == 3}, nil
 }
 
-// jailEtc is all that programs in the jail find of a configuration. Nothing is ever pulled: no registry is known.
+// jailEtc is all that programs in the jail find of a configuration. No registry is known.
 var jailEtc = map[string]string{
 	"etc/passwd":                     "root:x:0:0:root:/w:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
 	"etc/group":                      "root:x:0:\nnogroup:x:65534:\n",
@@ -46,7 +46,7 @@ var jailFolders = []string{"usr", "proc", "sys", "dev/pts", "dev/shm", "etc/cont
 var jailLinks = map[string]string{
 	"var/tmp": "/tmp", "var/run": "/run",
 	"dev/fd": "/proc/self/fd", "dev/stdin": "/proc/self/fd/0", "dev/stdout": "/proc/self/fd/1",
-	"dev/stderr": "/proc/self/fd/2", "dev/ptmx": "pts/ptmx", "dev/core": "/proc/kcore",
+	"dev/stderr": "/proc/self/fd/2", "dev/ptmx": "pts/ptmx",
 }
 
 var jailDevices = []string{"null", "zero", "full", "random", "urandom", "tty"}
@@ -61,9 +61,9 @@ func makeJailRoot(o *jailOptions) (string, error) {
 	}
 	defer unix.Close(usr)
 	root := filepath.Join(o.toolchain, "mnt")
-	tmpfs := func(target, options string) error {
+	tmpfs := func(target, options string, flags uintptr) error {
 		data := fmt.Sprintf("%s,uid=%d,gid=%d", options, o.uidBase, o.uidBase)
-		if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
+		if err := unix.Mount("tmpfs", target, "tmpfs", flags, data); err != nil {
 			return fmt.Errorf("mount tmpfs at %s: %w", target, err)
 		}
 		return nil
@@ -75,7 +75,8 @@ func makeJailRoot(o *jailOptions) (string, error) {
 		}
 		defer unix.Close(sources[i])
 	}
-	if err := tmpfs(root, "mode=755,size=4m"); err != nil {
+	// Without flags: buildah remounts / without any, and may not take away what a more privileged user has set.
+	if err := tmpfs(root, "mode=755,size=4m", 0); err != nil {
 		return "", err
 	}
 	for _, dir := range jailFolders {
@@ -84,7 +85,7 @@ func makeJailRoot(o *jailOptions) (string, error) {
 		}
 	}
 	for _, dir := range []string{"tmp", "run", "dev/shm"} {
-		if err := tmpfs(filepath.Join(root, dir), "mode=1777,size=1g"); err != nil {
+		if err := tmpfs(filepath.Join(root, dir), "mode=1777,size=1g", unix.MS_NOSUID|unix.MS_NODEV); err != nil {
 			return "", err
 		}
 	}
@@ -112,14 +113,6 @@ func makeJailRoot(o *jailOptions) (string, error) {
 		}
 	}
 	return root, nil
-}
-
-// sealJailRoot makes the root itself read-only, when all its mount points are there.
-func sealJailRoot(root string) error {
-	if err := unix.Mount("", root, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
-		return fmt.Errorf("make %s read-only: %w", root, err)
-	}
-	return nil
 }
 
 func writeJailEtc(root string, o *jailOptions) error {

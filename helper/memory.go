@@ -489,10 +489,11 @@ type asyncHash struct {
 }
 
 func newAsyncHash() *asyncHash {
-	h := &asyncHash{work: make(chan []byte, 4), done: make(chan struct{}), sum: sha256.New()}
+	work := make(chan []byte, 4)
+	h := &asyncHash{work: work, done: make(chan struct{}), sum: sha256.New()}
 	go func() {
 		defer close(h.done)
-		for b := range h.work {
+		for b := range work {
 			h.sum.Write(b)
 		}
 	}()

@@ -214,6 +214,15 @@ export function describeConfig(
   }));
 }
 
+/** Every setting as a flag of the command line, in the order in which they are documented. */
+export function settingFlags(): { flag: string; name: SettingName; describe: string }[] {
+  return (Object.keys(SETTINGS) as SettingName[]).map((name) => ({
+    flag: camelToKebab(name),
+    name,
+    describe: SETTINGS[name].describe,
+  }));
+}
+
 /** The domain that microvm endpoints are named under. */
 export function endpointDomain(config: Config): string {
   return config.endpointDomain || `lambda-microvm.${config.region}.localhost`;

@@ -96,6 +96,7 @@ export class WorkloadLog {
   async #open(): Promise<FileHandle> {
     const file = await open(this.#path, "a", 0o600);
     this.#bytes = (await file.stat()).size;
+    if (this.#bytes > 0) await file.appendFile("\n"); // a crash can have torn the last line: this ends it
     return file;
   }
 

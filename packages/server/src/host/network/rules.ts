@@ -16,14 +16,18 @@ const CLOSED = [
 
 /**
  * Inside a slot: the host reaches the guest's agent and nothing else; the guest reaches public addresses, under its own
- * address only, and nothing that answers in the slot itself.
+ * address only, and nothing that answers in the slot itself. Its name server is 169.254.0.1, which stands for the
+ * host's own upstream one.
  */
-export function slotRules(): string {
+export function slotRules(resolver: string | undefined): string {
+  const dns = (rule: (protocol: "udp" | "tcp") => string): string =>
+    resolver ? `${rule("udp")}\n    ${rule("tcp")}` : "";
   return `
 table ip torpor {
   chain prerouting {
     type nat hook prerouting priority dstnat;
     iifname "veth0" tcp dport ${AGENT_PORT} dnat to 169.254.0.2
+    ${dns((p) => `iifname "tap0" ip daddr 169.254.0.1 ${p} dport 53 dnat to ${resolver}`)}
   }
   chain postrouting {
     type nat hook postrouting priority srcnat;
@@ -35,6 +39,7 @@ table ip torpor {
     ct state established,related accept
     iifname "veth0" oifname "tap0" tcp dport ${AGENT_PORT} accept
     iifname "tap0" ip saddr != 169.254.0.2 drop
+    ${dns((p) => `iifname "tap0" ip daddr ${resolver} ${p} dport 53 ct status dnat accept`)}
     iifname "tap0" ip daddr { ${CLOSED.join(", ")} } drop
     iifname "tap0" oifname "veth0" accept
   }
@@ -55,7 +60,7 @@ table ip6 torpor {
  * On the host: guests go out masqueraded, and reach neither the host itself nor each other. A table of our own, made
  * anew each time, beside whatever else the host has.
  */
-export function hostRules(cidr: string): string {
+export function hostRules(cidr: string, resolver: string | undefined): string {
   // One table a range: servers with other ranges on this machine keep theirs.
   const table = `torpor_${cidr.split(".").slice(0, 2).join("_")}`;
   return `
@@ -70,6 +75,7 @@ table ip ${table} {
   chain forward {
     type filter hook forward priority filter;
     iifname "torpor*" oifname "torpor*" drop
+    ${resolver ? `iifname "torpor*" ip daddr ${resolver} meta l4proto { tcp, udp } th dport 53 accept` : ""}
     iifname "torpor*" ip daddr { ${CLOSED.join(", ")} } drop
     oifname "torpor*" ct state new drop
   }

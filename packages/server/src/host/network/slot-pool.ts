@@ -6,6 +6,7 @@ import { KeyedMutex } from "../../lib/mutex.ts";
 import { run } from "../../lib/run.ts";
 import type { Slot } from "../driver/driver.ts";
 import { HostError } from "../host-client.ts";
+import { upstreamResolver } from "./resolver.ts";
 import { hostRules, slotRules } from "./rules.ts";
 
 const NETNS_DIR = "/run/netns";
@@ -40,6 +41,7 @@ export class SlotPool {
   #refilling: Promise<void> | undefined;
   #closed = false;
   readonly #mutex = new KeyedMutex<"names">();
+  #resolver: string | undefined;
 
   constructor(options: SlotPoolOptions) {
     this.#options = options;
@@ -48,7 +50,10 @@ export class SlotPool {
 
   /** Removes the slots that an earlier daemon left, except those that adopted instances hold. */
   async start(held: readonly number[]): Promise<void> {
-    await applyNft(hostRules(this.#options.cidr));
+    this.#resolver = await upstreamResolver();
+    if (!this.#resolver)
+      this.#options.log.warn("the host has no name server that guests could reach: names do not resolve in them");
+    await applyNft(hostRules(this.#options.cidr, this.#resolver));
     await run("sysctl", ["-q", "-w", "net.ipv4.ip_forward=1"]);
     for (const n of held) this.#numbers.add(n);
     for (const n of await this.#existing()) if (!this.#numbers.has(n)) await this.#remove(n);
@@ -136,7 +141,7 @@ export class SlotPool {
       await run("ip", ["-batch", "-"], { input: `${host.join("\n")}\n` });
       await run("ip", ["-n", name, "-batch", "-"], { input: `${inside.join("\n")}\n` });
       const script = "echo 1 > /proc/sys/net/ipv4/ip_forward && exec nft -f -";
-      await run("ip", ["netns", "exec", name, "sh", "-c", script], { input: slotRules() });
+      await run("ip", ["netns", "exec", name, "sh", "-c", script], { input: slotRules(this.#resolver) });
     } catch (err) {
       await this.#remove(n);
       throw err;

@@ -1,0 +1,49 @@
+import { ApiError, UnreachableError } from "@torpor/sdk";
+
+/** Something that the user can mend: what happened, and the command to try next. */
+export class Failure extends Error {
+  override readonly name = "Failure";
+  readonly hint: string | undefined;
+  /** 1: it failed. 2: the command line cannot be right. */
+  readonly exitCode: 1 | 2;
+
+  constructor(message: string, hint?: string, exitCode: 1 | 2 = 1) {
+    super(message);
+    this.hint = hint;
+    this.exitCode = exitCode;
+  }
+}
+
+export const usage = (message: string, hint?: string): Failure => new Failure(message, hint, 2);
+
+export interface Explained {
+  readonly type: string;
+  readonly message: string;
+  /** A command, or a sentence. */
+  readonly hint: string | undefined;
+  readonly exitCode: 1 | 2;
+}
+
+/** Any error in the form that is shown: what happened and what to try next. */
+export function explain(err: unknown): Explained {
+  if (err instanceof Failure) return { type: "Failure", message: err.message, hint: err.hint, exitCode: err.exitCode };
+  if (err instanceof UnreachableError)
+    return { type: "Unreachable", message: err.message, hint: "torpor serve", exitCode: 1 };
+  if (err instanceof ApiError) {
+    const id = err.requestId === undefined ? "" : ` (request ${err.requestId})`;
+    return { type: err.type, message: `${err.type}: ${err.message}${id}`, hint: hintFor(err), exitCode: 1 };
+  }
+  return { type: "Error", message: err instanceof Error ? err.message : String(err), hint: undefined, exitCode: 1 };
+}
+
+function hintFor(err: ApiError): string | undefined {
+  if (/^MicroVMImage not found|^No active version/.test(err.message)) return "torpor image build DIR";
+  if (err.status === 404) return "torpor ls --all";
+  if (err.status === 401 || err.status === 403)
+    return 'eval "$(torpor env)", or unset AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL';
+  if (err.status === 402) return "torpor ls, and torpor rm ID of what is not needed";
+  if (err.status === 429) return "the same command again in a moment";
+  if (err.type === "BadResponse") return "torpor serve, or --endpoint-url with the API's address";
+  if (err.status >= 500) return "torpor doctor";
+  return undefined;
+}

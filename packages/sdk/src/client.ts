@@ -1,0 +1,91 @@
+import {
+  OPERATIONS,
+  type Operation,
+  type OperationInput,
+  type OperationName,
+  type OperationOutput,
+} from "@torpor/protocol";
+import { ApiError } from "./api-error.ts";
+import { type Health, type HostFacts, type LogLine, parseLogLine, parseReceipts, type Receipt } from "./extensions.ts";
+import { linesOf, textOf } from "./lines.ts";
+import { type ConnectionOptions, Transport } from "./transport.ts";
+import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
+
+/** The build whose log is asked for, as ListMicrovmImageBuilds names it. */
+export interface BuildRef {
+  readonly imageArn: string;
+  readonly imageVersion: string;
+  readonly buildId: string;
+}
+
+/**
+ * A Torpor server, spoken to over its API: AWS's operations by name, and Torpor's own under `/torpor/v1`. Every method
+ * takes a signal and throws ApiError (the server refused), UnreachableError (no answer) or the signal's reason.
+ */
+export class TorporClient {
+  readonly #transport: Transport;
+
+  /** @throws TypeError when `endpointUrl` is not a URL */
+  constructor(options: ConnectionOptions) {
+    this.#transport = new Transport("lambda", options);
+  }
+
+  /** One AWS operation: `call("RunMicrovm", { imageIdentifier })`. */
+  async call<N extends OperationName>(
+    name: N,
+    input: OperationInput<N>,
+    signal: AbortSignal,
+  ): Promise<OperationOutput<N>> {
+    const operation: Operation = OPERATIONS[name];
+    const { method, target, body } = encodeRequest(operation, Object(input));
+    const answer = await this.#transport.json(
+      { method, target, ...(body === undefined ? {} : { body, headers: { "content-type": "application/json" } }) },
+      signal,
+    );
+    const output = decodeMembers(operation.output, answer);
+    for (const [member, { required }] of Object.entries(operation.output))
+      if (required && output[member] === undefined)
+        throw new ApiError(200, "BadResponse", `${name}: the answer has no ${member}: is it Torpor?`, undefined);
+    const checked: unknown = output; // decoded and checked by the table that the type is derived from
+    return checked as OperationOutput<N>;
+  }
+
+  /** What each operation on the microvm did and cost, oldest first. */
+  async receipts(microvmId: string, signal: AbortSignal): Promise<readonly Receipt[]> {
+    const target = `/torpor/v1/microvms/${encodeLabel(microvmId)}/receipts`;
+    return parseReceipts(await this.#transport.json({ method: "GET", target }, signal));
+  }
+
+  /** Lines that the workload wrote, oldest first; with `follow` the stream ends when the microvm does. */
+  async *logs(
+    microvmId: string,
+    options: { readonly follow: boolean },
+    signal: AbortSignal,
+  ): AsyncGenerator<LogLine, void> {
+    const query = options.follow ? "?follow=true" : "";
+    const target = `/torpor/v1/microvms/${encodeLabel(microvmId)}/logs${query}`;
+    const response = await this.#transport.send({ method: "GET", target }, signal);
+    for await (const line of linesOf(textOf(response, signal))) if (line !== "") yield parseLogLine(line);
+  }
+
+  /** The build's log as it is written; with `follow` the stream ends when the build does. */
+  async *buildLog(
+    build: BuildRef,
+    options: { readonly follow: boolean },
+    signal: AbortSignal,
+  ): AsyncGenerator<string, void> {
+    const [arn, version, id] = [build.imageArn, build.imageVersion, build.buildId].map(encodeLabel);
+    const query = options.follow ? "?follow=true" : "";
+    const target = `/torpor/v1/microvm-images/${arn}/versions/${version}/builds/${id}/log${query}`;
+    yield* textOf(await this.#transport.send({ method: "GET", target }, signal), signal);
+  }
+
+  /** The machine that runs the microvms, and whether its isolation is a security boundary. */
+  async host(signal: AbortSignal): Promise<HostFacts> {
+    return (await this.#transport.json({ method: "GET", target: "/torpor/v1/host" }, signal)) as HostFacts;
+  }
+
+  async health(signal: AbortSignal): Promise<Health> {
+    return (await this.#transport.json({ method: "GET", target: "/torpor/v1/health" }, signal)) as Health;
+  }
+}

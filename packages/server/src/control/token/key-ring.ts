@@ -1,0 +1,92 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { mkdir, open } from "node:fs/promises";
+import { dirname } from "node:path";
+import { writeFileAtomic } from "../../lib/atomic-file.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { errnoOf, messageOf, TorporError } from "../../lib/errors.ts";
+import { isObject, parseJsonObject } from "./json-object.ts";
+
+/** A 256-bit key. The newest of the ring encrypts; the older ones still open what they have locked. */
+export interface TokenKey {
+  readonly id: string;
+  readonly secret: Uint8Array;
+  readonly createdAt: Date;
+}
+
+const KEY_BYTES = 32;
+const KEY_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/**
+ * The keys in a file, oldest first; a first key is made where there is no file yet. A file that cannot be used is never
+ * replaced: that would end every token without a word.
+ * @throws TorporError naming the file and what to do
+ */
+export async function loadKeyRing(file: string, clock: Clock): Promise<readonly TokenKey[]> {
+  const text = await readPrivate(file);
+  if (text !== undefined) return parseRing(file, text);
+  const ring = [newTokenKey(clock)];
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  await saveKeyRing(file, ring);
+  return ring;
+}
+
+export async function saveKeyRing(file: string, ring: readonly TokenKey[]): Promise<void> {
+  const keys = ring.map((key) => ({
+    id: key.id,
+    createdAt: key.createdAt.toISOString(),
+    secret: Buffer.from(key.secret).toString("base64url"),
+  }));
+  await writeFileAtomic(file, `${JSON.stringify({ version: 1, keys }, null, 2)}\n`, 0o600);
+}
+
+export function newTokenKey(clock: Clock): TokenKey {
+  return { id: randomUUID(), secret: randomBytes(KEY_BYTES), createdAt: new Date(clock.now()) };
+}
+
+/** The file's text; undefined when it does not exist. Mode and content are those of the same open file. */
+async function readPrivate(file: string): Promise<string | undefined> {
+  let handle: Awaited<ReturnType<typeof open>>;
+  try {
+    handle = await open(file, "r");
+  } catch (err) {
+    if (errnoOf(err) === "ENOENT") return undefined;
+    throw unusable(file, messageOf(err), "make it readable for the user that Torpor runs as", err);
+  }
+  try {
+    const { mode } = await handle.stat();
+    if ((mode & 0o077) !== 0) {
+      const shown = (mode & 0o777).toString(8).padStart(4, "0");
+      throw unusable(file, `others may read it (mode ${shown})`, "if nobody has read it, run chmod 600 on it");
+    }
+    return await handle.readFile("utf8");
+  } finally {
+    await handle.close();
+  }
+}
+
+function parseRing(file: string, text: string): readonly TokenKey[] {
+  const parsed = parseJsonObject(text);
+  if (parsed === undefined || parsed.version !== 1 || !Array.isArray(parsed.keys) || parsed.keys.length === 0)
+    throw unusable(file, "it is not a JSON list of keys of version 1", RESTORE);
+  const ring = parsed.keys.map((key: unknown) => parseKey(key));
+  if (!ring.every((key) => key !== undefined)) throw unusable(file, "one of its keys is damaged", RESTORE);
+  if (new Set(ring.map((key) => key.id)).size !== ring.length) throw unusable(file, "a key id occurs twice", RESTORE);
+  return ring;
+}
+
+function parseKey(value: unknown): TokenKey | undefined {
+  if (!isObject(value)) return undefined;
+  const { id, createdAt, secret } = value;
+  if (typeof id !== "string" || !KEY_ID.test(id)) return undefined;
+  if (typeof createdAt !== "string" || Number.isNaN(Date.parse(createdAt))) return undefined;
+  if (typeof secret !== "string") return undefined;
+  const bytes = Buffer.from(secret, "base64url");
+  if (bytes.length !== KEY_BYTES || bytes.toString("base64url") !== secret) return undefined;
+  return { id, secret: bytes, createdAt: new Date(createdAt) };
+}
+
+const RESTORE = "restore it from a backup, or remove it: all endpoint tokens then end, and new ones can be made";
+
+function unusable(file: string, what: string, remedy: string, cause?: unknown): TorporError {
+  return new TorporError("unavailable", `cannot use the token keys in ${file}: ${what}; ${remedy}`, { cause });
+}

@@ -1,0 +1,168 @@
+import { type Check, check, fail, type Outcome, ok, warn } from "./check.ts";
+import type { CommandName, DeviceFact, Facts } from "./facts.ts";
+import { compareVersions, findVersion, formatVersion } from "./version.ts";
+
+const NODE_NEEDED = [24];
+/** 10.0 with the guest kernel 6.12 is the pair that is tested; older versions hang now and then with it. */
+const QEMU_NEEDED = [10, 0];
+const GIB = 2 ** 30;
+
+/** The bits of capability.h that the server uses, and what for. */
+const CAPABILITIES: readonly (readonly [bit: bigint, name: string, use: string])[] = [
+  [12n, "CAP_NET_ADMIN", "networks of microvms"],
+  [21n, "CAP_SYS_ADMIN", "namespaces"],
+  [19n, "CAP_SYS_PTRACE", "guest memory"],
+  [6n, "CAP_SETGID", "VMMs without privileges"],
+  [7n, "CAP_SETUID", "VMMs without privileges"],
+  [0n, "CAP_CHOWN", "VMMs without privileges"],
+];
+const PACKAGES: Readonly<Record<CommandName, string>> = {
+  ip: "iproute2",
+  nft: "nftables",
+  sysctl: "procps",
+  mke2fs: "e2fsprogs",
+};
+
+/** Everything there is to check, in the order in which it is best mended. */
+export function checkAll(facts: Facts): readonly Check[] {
+  return [
+    check("node", "Node 24 or newer", node(facts)),
+    check("rights", "root, or the capabilities of a microvm host", rights(facts)),
+    check("qemu", "QEMU 10.0 or newer", qemu(facts)),
+    check("kvm", "/dev/kvm, for speed and isolation", kvm(facts)),
+    check("isolation", "KVM that boots a guest of ours", isolation(facts)),
+    check("tun", "/dev/net/tun, for the microvms' networks", tun(facts)),
+    ...commands(facts),
+    check("artifacts", "guest kernel, initramfs, helper, base image and build toolchain", artifacts(facts)),
+    check("data directory", "writable, with 5 GiB free", dataDir(facts)),
+    ...facts.ports.map((port) => check(port.name, `port ${port.port} on ${port.host}, free`, portOf(port))),
+    check("clock", "a clock that is right", clock(facts)),
+    check("user namespaces", "user namespaces, for image builds", userNamespaces(facts)),
+    check("ip forwarding", "net.ipv4.ip_forward, for the microvms' way out", ipForward(facts)),
+  ];
+}
+
+function node({ nodeVersion }: Facts): Outcome {
+  const version = findVersion(nodeVersion);
+  if (version === undefined || compareVersions(version, NODE_NEEDED) < 0) return fail(nodeVersion, "scripts/setup.sh");
+  return ok(formatVersion(version));
+}
+
+function rights({ uid, capabilities }: Facts): Outcome {
+  if (uid === 0 && capabilities === 0n) return ok("root");
+  const missing = CAPABILITIES.filter(([bit]) => ((capabilities >> bit) & 1n) === 0n);
+  if (missing.length === 0) return ok(uid === 0 ? "root" : `user ${uid} with the capabilities that are needed`);
+  const list = missing.map(([, name, use]) => `${name} (${use})`).join(", ");
+  return fail(`${uid === 0 ? "root" : `user ${uid}`} without ${list}`, "sudo torpor serve");
+}
+
+function qemu({ qemu, distribution }: Facts): Outcome {
+  const mend = qemuFix(distribution.id, distribution.versionId);
+  if ("error" in qemu) return fail(`${qemu.binary}: ${qemu.error}`, mend);
+  const version = findVersion(qemu.said);
+  if (version === undefined) return fail(`${qemu.binary} said ${JSON.stringify(qemu.said.slice(0, 80))}`, mend);
+  if (compareVersions(version, QEMU_NEEDED) < 0) return fail(formatVersion(version), mend);
+  return ok(formatVersion(version));
+}
+
+/** The command that brings QEMU 10, where the distribution has it. */
+export function qemuFix(id: string, versionId: string): string {
+  const install = "apt-get install -y --no-install-recommends";
+  if (id === "debian" && versionId === "12")
+    return `scripts/setup.sh, or with bookworm-backports among apt's sources: ${install} -t bookworm-backports qemu-system-x86 qemu-utils`;
+  const number = Number(versionId);
+  if (id === "debian" && (versionId === "" || number >= 13)) return `${install} qemu-system-x86 qemu-utils`;
+  if (id === "ubuntu" && number >= 25.1) return `${install} qemu-system-x86 qemu-utils`;
+  return "install QEMU 10.0 or newer and name it with --qemu-binary: this distribution's own is older, or unknown to Torpor";
+}
+
+function kvm({ kvm, acceleratorSetting }: Facts): Outcome {
+  if (kvm === "opens") return ok("/dev/kvm opens");
+  const found = deviceText("/dev/kvm", kvm);
+  const mend =
+    "enable virtualisation in the firmware, or in the outer virtual machine, and modprobe kvm_intel or kvm_amd";
+  if (acceleratorSetting === "kvm") return fail(found, `${mend}; or --accelerator auto`);
+  return warn(`${found}: microvms will be emulated`, mend);
+}
+
+function isolation({ accelerator, kvm, acceleratorSetting }: Facts): Outcome {
+  const emulated = "emulated: not a security boundary";
+  const advice = "run only code that you trust, or use a machine where KVM works";
+  if (acceleratorSetting === "tcg") return warn(`${emulated} (accelerator = tcg)`, advice);
+  if (accelerator === undefined) {
+    if (kvm !== "opens") return warn(emulated, advice);
+    return warn(
+      "not known: no guest was booted",
+      "torpor serve, which boots one when it starts and says what came of it",
+    );
+  }
+  if (accelerator.kvm) return ok(`hardware (${accelerator.reason})`);
+  if (acceleratorSetting === "kvm") return fail(accelerator.reason, "--accelerator auto, or a machine where KVM works");
+  return warn(`${emulated} (${accelerator.reason})`, advice);
+}
+
+function tun({ tun }: Facts): Outcome {
+  if (tun === "opens") return ok("/dev/net/tun opens");
+  return fail(deviceText("/dev/net/tun", tun), "modprobe tun, and give the server the right to open it");
+}
+
+function deviceText(path: string, device: Exclude<DeviceFact, "opens">): string {
+  return device === "missing" ? `${path} is missing` : `${path} does not open: ${device.refused}`;
+}
+
+function commands({ commands }: Facts): Check[] {
+  const names: readonly CommandName[] = ["ip", "nft", "sysctl", "mke2fs"];
+  return names.map((name) => {
+    const path = commands[name];
+    const outcome = path === undefined ? fail("not found", `apt-get install -y ${PACKAGES[name]}`) : ok(path);
+    return check(name, `the command ${name}`, outcome);
+  });
+}
+
+function artifacts({ artifacts: { dir, items } }: Facts): Outcome {
+  const bad = items.filter((item) => item.problem !== undefined);
+  if (bad.length > 0)
+    return fail(
+      bad.map((item) => `${item.manifest}: ${item.problem}`).join("; "),
+      `scripts/setup.sh, or --artifacts-dir with where it put them (now ${dir})`,
+    );
+  return ok(`${dir}: ${items.map((item) => item.detail).join(", ")}`);
+}
+
+function dataDir({ dataDir: { path, problem, freeBytes } }: Facts): Outcome {
+  if (problem !== undefined)
+    return fail(`${path}: ${problem}`, "--data-dir with a folder that the server may write to");
+  const found = `${path}, ${(freeBytes / GIB).toFixed(1)} GiB free`;
+  if (freeBytes < GIB) return fail(found, "free some space, or --data-dir on another file system");
+  if (freeBytes < 5 * GIB) return warn(found, "free some space: each image takes its size, each suspension its memory");
+  return ok(found);
+}
+
+function portOf({ name, port, state }: Facts["ports"][number]): Outcome {
+  if (state === "free") return ok(port === 0 ? "any free port" : "free");
+  if (state === "torpor")
+    return warn("a Torpor server listens there already", `--${name} with another port for a second one`);
+  return fail(state.refused, `--${name} with another port, or stop what uses it`);
+}
+
+function clock({ now, installedAt }: Facts): Outcome {
+  const found = now.toISOString();
+  const dayMs = 86_400_000;
+  if (now.getTime() < installedAt.getTime() - dayMs)
+    return fail(`${found}, before this program was written (${installedAt.toISOString()})`, "timedatectl set-ntp true");
+  if (now.getUTCFullYear() > installedAt.getUTCFullYear() + 20)
+    return fail(`${found}, which cannot be`, "timedatectl set-ntp true");
+  return ok(found);
+}
+
+function userNamespaces({ userNamespaces: { works, detail } }: Facts): Outcome {
+  if (works) return ok(detail);
+  return fail(
+    detail,
+    "sysctl -w user.max_user_namespaces=10000, and kernel.unprivileged_userns_clone=1 where it exists",
+  );
+}
+
+function ipForward({ ipForward }: Facts): Outcome {
+  return ipForward ? ok("on") : ok("off: the server turns it on when it starts");
+}

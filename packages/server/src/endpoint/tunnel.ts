@@ -1,0 +1,159 @@
+import { randomUUID } from "node:crypto";
+import { type IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex, Writable } from "node:stream";
+import type { Clock } from "../lib/clock.ts";
+import { admit } from "./admission.ts";
+import { askApp } from "./app-request.ts";
+import { answered, beginAnswer, refuse, relayInterim } from "./client-answer.ts";
+import type { Connection } from "./connection.ts";
+import { cutTogether, type EndpointParts, refusalFor } from "./exchange.ts";
+import { openGuestStream } from "./guest-stream.ts";
+import { type HeaderLines, linesOf, listOf } from "./header-lines.ts";
+import { pump } from "./pump.ts";
+import { linesForApp, linesForUpgradedClient } from "./relayed-headers.ts";
+import { readHead } from "./request-head.ts";
+
+/**
+ * A request to switch protocols, a WebSocket's mostly: after the app's 101 the bytes of both sides are passed on as they
+ * are. Anything else that the app answers is passed on as an answer, and the connection ends. Never throws.
+ */
+export async function tunnel(
+  req: IncomingMessage,
+  first: Buffer,
+  connection: Connection,
+  parts: EndpointParts,
+): Promise<void> {
+  const { socket } = connection;
+  const requestId = randomUUID();
+  socket.on("error", () => {}); // its end is watched
+  if (connection.exchanges > 0 || connection.doubtful) {
+    socket.destroy(); // the answer to an earlier request is under way: two answers would mix
+    return;
+  }
+  connection.exchanges++;
+  socket.setTimeout(0);
+  const res = answerOn(req, connection);
+  const early = new EarlyBytes(socket, first);
+  try {
+    const head = readHead(req, parts.limits);
+    const admission = await admit(head, connection.serverName, true, parts.rules);
+    using guest = await openGuestStream(admission, parts.door, connection.gone);
+    using _ = cutTogether(guest, connection);
+    const touch = (): void => guest.visit.touch();
+    touch();
+    const lines = linesForApp(head, requestId, listOf(head.lines, "upgrade").join(", "));
+    const asked = askApp(guest.stream, { ...head, lines }, parts.limits, (info) => relayInterim(req, res, info));
+    asked.body.end();
+    const answer = await asked.answer;
+    touch();
+    if (answer.kind === "answered") {
+      beginAnswer(res, answer.message);
+      await pump(answer.message, res, touch);
+      res.end();
+      await answered(res, connection.gone);
+      return;
+    }
+    res.detachSocket(socket);
+    connection.tunnelled = true;
+    socket.write(headOf(linesForUpgradedClient(answer.message.rawHeaders, head.lines)), "latin1");
+    if (answer.first.length > 0) socket.write(answer.first);
+    for (const chunk of early.take()) answer.stream.write(chunk);
+    await join(socket, answer.stream, touch, parts.clock, parts.limits.halfClosedTimeoutMs);
+  } catch (err) {
+    if (connection.tunnelled || connection.gone.aborted) socket.destroy();
+    else refuse(req, res, refusalFor(err, requestId, parts.log), { clock: parts.clock, ms: parts.limits.lingerMs });
+    await answered(res, connection.gone);
+  } finally {
+    connection.exchanges--;
+  }
+}
+
+/**
+ * What a client sends before it knows that it may. Reading on is also how its going away is noticed, so more than a
+ * little ends the connection.
+ */
+class EarlyBytes {
+  static readonly MAX = 64 * 1024;
+  readonly #socket: Socket;
+  readonly #chunks: Buffer[];
+  #bytes: number;
+  readonly #onData = (chunk: Buffer): void => {
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
+    if (this.#bytes > EarlyBytes.MAX) this.#socket.destroy();
+  };
+
+  constructor(socket: Socket, first: Buffer) {
+    this.#socket = socket;
+    this.#chunks = first.length > 0 ? [first] : [];
+    this.#bytes = first.length;
+    socket.on("data", this.#onData);
+  }
+
+  /** Stops reading; whoever reads next must begin in the same tick. */
+  take(): Buffer[] {
+    this.#socket.off("data", this.#onData);
+    return this.#chunks.splice(0);
+  }
+}
+
+/** An answer written by hand of Node's: after an upgrade it leaves the socket to us. It is the last on the connection. */
+function answerOn(req: IncomingMessage, connection: Connection): ServerResponse {
+  const res = new ServerResponse(req);
+  res.shouldKeepAlive = false;
+  res.on("error", () => {});
+  res.assignSocket(connection.socket);
+  res.once("finish", () => connection.socket.destroySoon());
+  return res;
+}
+
+function headOf(lines: HeaderLines): string {
+  let head = `HTTP/1.1 101 ${STATUS_CODES[101]}\r\n`;
+  for (const [name, value] of linesOf(lines)) head += `${name}: ${value}\r\n`;
+  return `${head}\r\n`;
+}
+
+/** Passes bytes both ways until both sides have ended; each may end before the other. */
+async function join(
+  client: Duplex,
+  guest: Duplex,
+  touch: () => void,
+  clock: Clock,
+  halfClosedTimeoutMs: number,
+): Promise<void> {
+  let cancel: (() => void) | undefined;
+  let halfClosed = false;
+  const watch = (): void => {
+    if (!halfClosed) return;
+    cancel?.();
+    cancel = clock.after(halfClosedTimeoutMs, () => {
+      client.destroy();
+      guest.destroy();
+    });
+  };
+  const oneWay = async (from: Duplex, to: Duplex): Promise<void> => {
+    await pump(from, to, () => {
+      touch();
+      watch();
+    });
+    halfClosed = true;
+    watch();
+    await ended(to);
+  };
+  try {
+    await Promise.all([oneWay(client, guest), oneWay(guest, client)]);
+  } finally {
+    cancel?.();
+    client.destroy();
+    guest.destroy();
+  }
+}
+
+/** Ends the stream; resolves when everything written has left, or it is closed. */
+function ended(stream: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    stream.once("close", resolve);
+    stream.end(resolve);
+  });
+}

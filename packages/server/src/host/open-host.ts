@@ -1,0 +1,149 @@
+import { access, constants } from "node:fs/promises";
+import { join } from "node:path";
+import type { Config } from "../config.ts";
+import { errnoOf, messageOf, TorporError } from "../lib/errors.ts";
+import type { Log } from "../lib/log.ts";
+import { type GuestArtifacts, loadGuestArtifacts } from "./artifacts.ts";
+import { createBuilder } from "./builder/builder.ts";
+import { probeKvm, type Verdict } from "./driver/qemu/accelerator.ts";
+import { QemuDriver, qemuVersion } from "./driver/qemu/qemu-driver.ts";
+import type { HostFacts } from "./host-client.ts";
+import { HostLayout } from "./layout.ts";
+import { LocalHost } from "./local-host.ts";
+import { SlotPool } from "./network/slot-pool.ts";
+import { TemplateBuilder } from "./template-builder.ts";
+import { TemplateStore } from "./template-store.ts";
+
+/** The oldest VMM whose device state and late options the driver knows. */
+export const QEMU_NEEDED = 10;
+const KVM_PROBE_MS = 8000;
+/** What KVM gives without being asked: peak is four times the baseline, as on AWS. */
+const KVM_BURST = 4;
+const SPARE_SLOTS = 2;
+
+/**
+ * Everything that this machine needs to run microvms, or an error that says what is missing and how to get it.
+ * @throws TorporError `unavailable`
+ */
+export async function openHost(config: Config, log: Log, signal: AbortSignal): Promise<LocalHost> {
+  if (process.getuid?.() !== 0)
+    throw new TorporError(
+      "denied",
+      "microvms need root: network namespaces, taps and jails cannot be made without it; run `sudo torpor serve`",
+    );
+  const layout = new HostLayout(config.dataDir);
+  const artifacts = await loadGuestArtifacts(config.artifactsDir, config.helperBinary);
+  const version = await requireQemu(config.qemuBinary);
+  await layout.create();
+  const { accelerator, reason } = await chooseAccelerator(config, artifacts, version, log, signal);
+  if (accelerator === "tcg")
+    log.warn({ reason }, "microvms are emulated: slower, and no security boundary; run only code that you trust");
+  const burst = config.burst || (accelerator === "kvm" ? KVM_BURST : 1);
+
+  const driver = new QemuDriver({
+    qemu: config.qemuBinary,
+    helper: artifacts.helper.path,
+    accelerator,
+    version,
+    log,
+  });
+  const slots = new SlotPool({
+    dataDir: config.dataDir,
+    cidr: config.slotCidr,
+    uidBase: config.vmmUidBase,
+    max: config.maxMicrovms,
+    spare: SPARE_SLOTS,
+    log,
+  });
+  const templates = new TemplateStore(layout, driver, artifacts.helper.path);
+  const containers = createBuilder({ config, helper: artifacts.helper.path, log });
+  const builder = new TemplateBuilder({
+    layout,
+    driver,
+    slots,
+    templates,
+    builder: containers,
+    artifacts,
+    burst,
+    readyGraceMs: config.readyGraceSeconds * 1000,
+    reservedDiskMib: config.reservedDiskMib,
+    log,
+  });
+  const facts: HostFacts = {
+    architecture: process.arch === "arm64" ? "ARM_64" : "X86_64",
+    isolation: accelerator === "kvm" ? "hardware" : "emulated",
+    accelerator,
+    vmmVersion: `QEMU ${version}`,
+    guestKernelVersion: artifacts.kernel.version,
+    agentVersion: artifacts.initramfs.agentVersion,
+    burst,
+  };
+  const host = new LocalHost({
+    facts,
+    layout,
+    driver,
+    slots,
+    templates,
+    builder,
+    reservedDiskMib: config.reservedDiskMib,
+    log,
+  });
+  await containers.recover();
+  await host.start();
+  return host;
+}
+
+/** @throws TorporError `unavailable` when it is missing or too old */
+export async function requireQemu(binary: string): Promise<string> {
+  const mend = `install QEMU ${QEMU_NEEDED} or newer (scripts/setup.sh does it), or set qemu-binary`;
+  let version: string;
+  try {
+    version = await qemuVersion(binary);
+  } catch (err) {
+    const what = errnoOf(err) === "ENOENT" ? `${binary} does not exist` : messageOf(err);
+    throw new TorporError("unavailable", `QEMU is missing: ${what}; ${mend}`, { cause: err });
+  }
+  if (Number(version.split(".")[0]) < QEMU_NEEDED)
+    throw new TorporError("unavailable", `QEMU ${version} (${binary}) is too old; ${mend}`);
+  return version;
+}
+
+/** Which accelerator microvms get, and why, for people. */
+export async function chooseAccelerator(
+  config: Pick<Config, "accelerator" | "dataDir" | "qemuBinary">,
+  artifacts: GuestArtifacts,
+  version: string,
+  log: Log,
+  signal: AbortSignal,
+): Promise<{ readonly accelerator: "kvm" | "tcg"; readonly reason: string }> {
+  if (config.accelerator === "tcg") return { accelerator: "tcg", reason: "the setting accelerator says so" };
+  const verdict = await kvmVerdict(config, artifacts, version, log, signal);
+  if (verdict.kvm) return { accelerator: "kvm", reason: verdict.reason };
+  if (config.accelerator === "kvm")
+    throw new TorporError("unavailable", `KVM does not work here, and accelerator is kvm: ${verdict.reason}`);
+  return { accelerator: "tcg", reason: verdict.reason };
+}
+
+async function kvmVerdict(
+  config: Pick<Config, "dataDir" | "qemuBinary">,
+  artifacts: GuestArtifacts,
+  version: string,
+  log: Log,
+  signal: AbortSignal,
+): Promise<Verdict> {
+  try {
+    await access("/dev/kvm", constants.R_OK | constants.W_OK);
+  } catch (err) {
+    return { kvm: false, reason: `/dev/kvm cannot be opened: ${errnoOf(err) ?? messageOf(err)}` };
+  }
+  const options = {
+    qemu: config.qemuBinary,
+    qemuVersion: version,
+    kernel: artifacts.kernel,
+    initramfs: artifacts.initramfs,
+    cacheFile: join(config.dataDir, "kvm.json"),
+    timeoutMs: KVM_PROBE_MS,
+    log,
+  };
+  return await probeKvm(options, signal);
+}

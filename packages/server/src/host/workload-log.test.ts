@@ -1,0 +1,67 @@
+import { appendFile, mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { WorkloadLog } from "./workload-log.ts";
+
+let dir: string;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), "torpor-log-"));
+});
+afterEach(() => rm(dir, { recursive: true }));
+
+const line = (seq: number, text = `line ${seq}`) => ({ seq, time: seq, stream: "stdout" as const, text });
+const never = new AbortController().signal;
+const texts = async (log: WorkloadLog, follow = false): Promise<string[]> => {
+  const got = [];
+  for await (const l of log.lines(follow, never)) got.push(l.text);
+  return got;
+};
+
+test("lines are kept in order and numbers that come again are not", async () => {
+  const log = new WorkloadLog(join(dir, "a"));
+  for (const n of [1, 2, 2, 1, 3]) await log.append(line(n));
+  expect(await texts(log)).toEqual(["line 1", "line 2", "line 3"]);
+  await log.close();
+});
+
+test("a new daemon goes on after the newest line, whatever a crash left behind it", async () => {
+  const first = new WorkloadLog(join(dir, "a"));
+  await first.append(line(7));
+  await first.close();
+  await appendFile(join(dir, "a"), '{"seq":8,"time'); // torn
+  const second = new WorkloadLog(join(dir, "a"));
+  expect(await second.lastSeq()).toBe(7);
+  await second.append(line(8));
+  expect(await texts(second)).toEqual(["line 7", "line 8"]);
+  await second.close();
+});
+
+test("a follower gets what was there and what comes, and ends with the microvm", async () => {
+  const log = new WorkloadLog(join(dir, "a"));
+  await log.append(line(1));
+  const following = texts(log, true);
+  await log.append(line(2));
+  await log.append(line(3));
+  await log.close();
+  expect(await following).toEqual(["line 1", "line 2", "line 3"]);
+});
+
+test("a workload that writes without end keeps two bounded files with its newest lines", async () => {
+  const log = new WorkloadLog(join(dir, "a"));
+  const text = "x".repeat(16_000);
+  for (let n = 1; n <= 800; n++) await log.append(line(n, text));
+  expect((await readdir(dir)).sort()).toEqual(["a", "a.1"]);
+  let bytes = 0;
+  for await (const l of log.lines(false, never)) bytes += l.text.length;
+  expect(bytes).toBeLessThan(10 << 20);
+  await log.close();
+});
+
+test("lines from before the microvm are left out", async () => {
+  const log = new WorkloadLog(join(dir, "a"));
+  log.skipTo(5);
+  for (let n = 1; n <= 6; n++) await log.append(line(n));
+  expect(await texts(log)).toEqual(["line 6"]);
+  await log.close();
+});

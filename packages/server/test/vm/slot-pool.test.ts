@@ -1,0 +1,65 @@
+import { execFileSync } from "node:child_process";
+import { readdir } from "node:fs/promises";
+import { expect, test } from "vitest";
+import { SlotPool } from "../../src/host/network/slot-pool.ts";
+import { createLog } from "../../src/lib/log.ts";
+
+const pool = (dataDir: string, max = 10): SlotPool =>
+  new SlotPool({ dataDir, cidr: "100.64.0.0/16", uidBase: 210_000, max, spare: 1, log: createLog("silent") });
+const namespaces = async (): Promise<string[]> => (await readdir("/run/netns").catch(() => [])).sort();
+const veths = (): string[] => execFileSync("ip", ["-o", "link"], { encoding: "utf8" }).match(/torpor\d+/g) ?? [];
+
+test("two servers on one machine never share a slot, and leave nothing behind", async () => {
+  const before = { namespaces: await namespaces(), veths: veths() };
+  const pools = [pool("/first"), pool("/second")];
+  for (const p of pools) await p.start([]);
+  const slots = await Promise.all([0, 1, 0, 1, 0, 1].map((n) => pools[n]!.take()));
+  expect(new Set(slots.map((s) => s.address)).size).toBe(6);
+  expect(new Set(slots.map((s) => s.uid)).size).toBe(6);
+  await Promise.all(slots.map((slot, n) => pools[n % 2]!.release(slot)));
+  for (const p of pools) await p.close();
+  expect({ namespaces: await namespaces(), veths: veths() }).toEqual(before);
+});
+
+test("a slot that is held by nobody is removed at the next start, one that is held is kept", async () => {
+  const first = pool("/restarted");
+  await first.start([]);
+  const [kept, lost] = [await first.take(), await first.take()];
+  const second = pool("/restarted"); // the first was killed
+  await second.start([kept.index]);
+  const there = await namespaces();
+  expect(there).toContain(kept.netns.split("/").at(-1));
+  expect(there).not.toContain(lost.netns.split("/").at(-1));
+  expect(second.existing(kept.index)).toEqual(kept);
+  await second.release(kept);
+  await second.close();
+  await first.close();
+});
+
+test("what is beyond the host's limit is refused with the number", async () => {
+  const small = pool("/small", 2);
+  await small.start([]);
+  const slots = [await small.take(), await small.take()];
+  await expect(small.take()).rejects.toThrow(/all 2 microvms/);
+  for (const slot of slots) await small.release(slot);
+  await small.close();
+});
+
+test("a guest reaches neither the host nor a neighbour, and the host reaches only its agent", async () => {
+  const p = pool("/rules");
+  await p.start([]);
+  const slot = await p.take();
+  try {
+    const name = slot.netns.split("/").at(-1)!;
+    const rules = execFileSync("ip", ["netns", "exec", name, "nft", "list", "ruleset"], { encoding: "utf8" });
+    expect(rules).toMatch(/ip saddr != 169\.254\.0\.2 drop/);
+    expect(rules).toMatch(/10\.0\.0\.0\/8/);
+    expect(rules).toMatch(/hook forward priority filter; policy drop/);
+    const host = execFileSync("nft", ["list", "table", "ip", "torpor_100_64"], { encoding: "utf8" });
+    expect(host).toMatch(/iifname "torpor\*" drop/);
+    expect(host).toMatch(/iifname "torpor\*" oifname "torpor\*" drop/);
+  } finally {
+    await p.release(slot);
+    await p.close();
+  }
+});

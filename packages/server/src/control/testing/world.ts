@@ -65,6 +65,8 @@ export class World {
   readonly #options: WorldOptions;
   /** Points at which operations wait, and what lets them go on. */
   readonly #held = new Map<string, { readonly reached: () => void; readonly released: Promise<void> }>();
+  /** How often a server has died. */
+  crashes = 0;
   #process: Process | undefined;
   #boundariesToCrash: number | undefined;
   #crashed = Promise.withResolvers<void>();
@@ -154,6 +156,7 @@ export class World {
    * after so many boundaries, perhaps while it starts.
    */
   async crash(again?: number): Promise<void> {
+    this.crashes++;
     const dead = this.#now();
     dead.alive = false;
     dead.end();
@@ -164,8 +167,8 @@ export class World {
     await this.boot();
   }
 
-  /** The server will die at the n-th place from now where it waits for the store or the host. */
-  crashAfter(boundaries: number): void {
+  /** The server will die at the n-th place from now where it waits for the store or the host; undefined: it will not. */
+  crashAfter(boundaries: number | undefined): void {
     this.#boundariesToCrash = boundaries;
   }
 

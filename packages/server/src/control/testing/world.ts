@@ -40,6 +40,8 @@ export interface WorldOptions {
   readonly maxMicrovms?: number;
   readonly maxConcurrentBuilds?: number;
   readonly maxArtifactBytes?: number;
+  /** What to wait for where the server waits for store or host, so that things meet in other orders. */
+  readonly delay?: () => Promise<void>;
 }
 
 /** One server process: everything that dies with it. */
@@ -85,8 +87,12 @@ export class World {
   }
 
   /** As `create` for code that is called many times within one test. */
-  static async within(folder: string, work: (world: World) => Promise<void>): Promise<void> {
-    const world = new World(folder, {});
+  static async within(
+    folder: string,
+    work: (world: World) => Promise<void>,
+    options: WorldOptions = {},
+  ): Promise<void> {
+    const world = new World(folder, options);
     try {
       await world.boot();
       await work(world);
@@ -243,11 +249,13 @@ export class World {
   }
 
   async #boundary(process: { alive: boolean; end?: () => void }, name: string): Promise<void> {
+    await this.#options.delay?.();
     if (!process.alive) return await never();
     const held = this.#held.get(name);
     if (held) {
       held.reached();
       await held.released;
+      if (!process.alive) return await never();
     }
     if (this.#boundariesToCrash === undefined || this.#process !== process) return;
     if (this.#boundariesToCrash-- > 0) return;

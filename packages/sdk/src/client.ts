@@ -11,13 +11,6 @@ import { linesOf, textOf } from "./lines.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
 
-/** The build whose log is asked for, as ListMicrovmImageBuilds names it. */
-export interface BuildRef {
-  readonly imageArn: string;
-  readonly imageVersion: string;
-  readonly buildId: string;
-}
-
 /**
  * A Torpor server, spoken to over its API: AWS's operations by name, and Torpor's own under `/torpor/v1`. Every method
  * takes a signal and throws ApiError (the server refused), UnreachableError (no answer) or the signal's reason.
@@ -68,15 +61,13 @@ export class TorporClient {
     for await (const line of linesOf(textOf(response, signal))) if (line !== "") yield parseLogLine(line);
   }
 
-  /** The build's log as it is written; with `follow` the stream ends when the build does. */
+  /** The log of the version's build as it is written; with `follow` the stream ends when the build does. */
   async *buildLog(
-    build: BuildRef,
+    image: ImageVersion,
     options: { readonly follow: boolean },
     signal: AbortSignal,
   ): AsyncGenerator<string, void> {
-    const [arn, version, id] = [build.imageArn, build.imageVersion, build.buildId].map(encodeLabel);
-    const query = options.follow ? "?follow=true" : "";
-    const target = `/torpor/v1/microvm-images/${arn}/versions/${version}/builds/${id}/log${query}`;
+    const target = `${versionPath(image)}/build-log${options.follow ? "?follow=true" : ""}`;
     yield* textOf(await this.#transport.send({ method: "GET", target }, signal), signal);
   }
 
@@ -89,3 +80,12 @@ export class TorporClient {
     return (await this.#transport.json({ method: "GET", target: "/torpor/v1/health" }, signal)) as Health;
   }
 }
+
+/** As GetMicrovmImageVersion names it. */
+export interface ImageVersion {
+  readonly imageIdentifier: string;
+  readonly imageVersion: string;
+}
+
+const versionPath = ({ imageIdentifier, imageVersion }: ImageVersion): string =>
+  `/torpor/v1/microvm-images/${encodeLabel(imageIdentifier)}/versions/${encodeLabel(imageVersion)}`;

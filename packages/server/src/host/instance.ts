@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { Receipt } from "@torpor/protocol";
 import { Cleanup } from "../lib/cleanup.ts";
+import { errnoOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { Stopwatch } from "../lib/stopwatch.ts";
 import { printable } from "../lib/text.ts";
@@ -28,6 +29,7 @@ import type { SlotPool } from "./network/slot-pool.ts";
 import { emptyQcow2 } from "./qcow2.ts";
 import { openSnapshot, sealLayer, snapshotFiles, takeSnapshot } from "./snapshot.ts";
 import type { OpenTemplate, TemplateStore } from "./template-store.ts";
+import { openUntrusted } from "./untrusted-file.ts";
 import type { WorkloadLog } from "./workload-log.ts";
 
 export interface InstanceDeps {
@@ -48,6 +50,7 @@ interface Live {
 
 /** A restored guest answers within this; in emulation its first instructions are translated anew. */
 const IDENTITY_MS = 30_000;
+const CONSOLE_MAX = 1 << 20;
 const KEEP_MACHINE_ID = new Uint8Array(16);
 
 /** One microvm's incarnation on this host. Calls must not overlap; LocalHost sees to it. */
@@ -249,6 +252,17 @@ export class Instance {
     const slot = this.#deps.slots.existing(record.slot);
     this.#go({ vmm, slot, agent: new Agent(slot.address), watching: new AbortController() });
     return "running";
+  }
+
+  /** The guest writes its console as it likes, and the VMM appends without end: past the limit it begins anew. */
+  async trimConsole(): Promise<void> {
+    if (!this.#live) return;
+    try {
+      await using file = await openUntrusted(join(this.dir.run, "console.log"), "sync");
+      if ((await file.stat()).size > CONSOLE_MAX) await file.truncate(0);
+    } catch (err) {
+      if (errnoOf(err) !== "ENOENT") this.#log.warn({ err }, "console not trimmed");
+    }
   }
 
   /** Undefined while it is being launched: it is nobody's yet. */

@@ -129,6 +129,7 @@ export class LocalHost implements HostClient {
     const items: InventoryItem[] = [];
     for (const instance of [...this.#instances.values()]) {
       const state = instance.needsRecovery ? await instance.recover(signal) : instance.state;
+      await instance.trimConsole();
       if (state) items.push({ microvmId: instance.id, state });
     }
     return items;

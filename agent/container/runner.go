@@ -1,0 +1,202 @@
+package container
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"torpor/agent/events"
+	"torpor/agent/reaper"
+)
+
+// State of the workload.
+type State string
+
+const (
+	None    State = "none"
+	Running State = "running"
+	Exited  State = "exited"
+)
+
+// outputGrace is how long output may still come after the main process has ended: whoever could write it died with it.
+const outputGrace = 2 * time.Second
+
+// Runner starts the container of this guest, once, and knows what became of it.
+type Runner struct {
+	Reaper *reaper.Reaper
+	Events *events.Ring
+	// Root is where the disk is mounted.
+	Root     string
+	Detach   []string
+	Overlays []Overlay
+	// Prepare runs before a container is started, e.g. to load what it needs.
+	Prepare func(*Spec) error
+
+	starting sync.Mutex
+	mu       sync.Mutex
+	state    State
+	exitCode int
+	exited   chan struct{}
+}
+
+// Status says how the workload is; the code is meaningful once it has exited.
+func (r *Runner) Status() (State, int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == "" {
+		return None, 0
+	}
+	return r.state, r.exitCode
+}
+
+// Exited is closed when the workload has ended.
+func (r *Runner) Exited() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.exit()
+}
+
+// exit wants r.mu.
+func (r *Runner) exit() chan struct{} {
+	if r.exited == nil {
+		r.exited = make(chan struct{})
+	}
+	return r.exited
+}
+
+// Start returns when the container's program runs. After a failure it can be tried again.
+func (r *Runner) Start(spec *Spec) error {
+	r.starting.Lock()
+	defer r.starting.Unlock()
+	if state, _ := r.Status(); state != None {
+		return Errorf("already_started", "this guest has had its container: it is %s", state)
+	}
+	if r.Prepare != nil {
+		if err := r.Prepare(spec); err != nil {
+			return Errorf(CodeSetup, "%v", err)
+		}
+	}
+	payload, err := json.Marshal(order{Spec: spec, Root: r.Root, Detach: r.Detach, Overlays: r.Overlays})
+	if err != nil {
+		return err
+	}
+	var p pipes
+	defer p.close()
+	if err := p.open(); err != nil {
+		return err
+	}
+	_, status, err := r.Reaper.Start(func() (int, error) { return fork(&p) })
+	if err != nil {
+		return Errorf(CodeSetup, "cannot make the container's namespaces: %v", err)
+	}
+	p.closeChildEnds()
+	// The child reads its order before anything else; when it cannot, it reports or dies, and both end the reports.
+	go func(w *os.File) {
+		defer w.Close()
+		_, _ = w.Write(payload)
+	}(p.order.take())
+	report, _ := io.ReadAll(io.LimitReader(p.report.r, 64<<10))
+	if len(report) > 0 {
+		<-status
+		code, message, _ := strings.Cut(string(report), "\n")
+		return &Error{Code: code, Message: message}
+	}
+	r.mu.Lock()
+	r.state = Running
+	r.mu.Unlock()
+	r.follow(status, p.stdout.r, p.stderr.r)
+	p.stdout.r, p.stderr.r = nil, nil
+	return nil
+}
+
+// follow owns the output pipes from here on.
+func (r *Runner) follow(status <-chan syscall.WaitStatus, stdout, stderr *os.File) {
+	var output sync.WaitGroup
+	collect := func(kind events.Kind, from *os.File) {
+		defer output.Done()
+		defer from.Close()
+		events.Collect(from, func(line string) { r.Events.AddLine(kind, line) })
+	}
+	output.Add(2)
+	go collect(events.Stdout, stdout)
+	go collect(events.Stderr, stderr)
+	go func() {
+		code := reaper.ExitCode(<-status)
+		late := time.AfterFunc(outputGrace, func() {
+			stdout.Close()
+			stderr.Close()
+		})
+		output.Wait()
+		late.Stop()
+		r.Events.AddExit(code)
+		r.mu.Lock()
+		r.state, r.exitCode = Exited, code
+		close(r.exit())
+		r.mu.Unlock()
+	}()
+}
+
+func fork(p *pipes) (int, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	return syscall.ForkExec("/proc/self/exe", []string{InitName}, &syscall.ProcAttr{
+		Dir: "/",
+		Files: []uintptr{
+			null.Fd(), p.stdout.w.Fd(), p.stderr.w.Fd(), p.report.w.Fd(), p.order.r.Fd(),
+		},
+		Sys: &syscall.SysProcAttr{
+			Setsid:     true,
+			Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+		},
+	})
+}
+
+type pipe struct{ r, w *os.File }
+
+func (p *pipe) take() *os.File {
+	w := p.w
+	p.w = nil
+	return w
+}
+
+// pipes between the agent and a container in the making.
+type pipes struct{ stdout, stderr, report, order pipe }
+
+func (p *pipes) each() []*pipe { return []*pipe{&p.stdout, &p.stderr, &p.report, &p.order} }
+
+func (p *pipes) open() error {
+	for _, one := range p.each() {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fmt.Errorf("pipe: %w", err)
+		}
+		one.r, one.w = r, w
+	}
+	return nil
+}
+
+func (p *pipes) closeChildEnds() {
+	for _, f := range []**os.File{&p.stdout.w, &p.stderr.w, &p.report.w, &p.order.r} {
+		(*f).Close()
+		*f = nil
+	}
+}
+
+func (p *pipes) close() {
+	for _, one := range p.each() {
+		if one.r != nil {
+			one.r.Close()
+		}
+		if one.w != nil {
+			one.w.Close()
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package guest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// The slot's network: the same in every guest, so that a clone needs no other.
+const (
+	GuestAddress = "169.254.0.2"
+	HostAddress  = "169.254.0.1"
+	prefixLength = 30
+	// HostMAC is every slot's: the neighbour entry below is in the template's memory.
+	HostMAC = "02:00:00:00:00:01"
+	// Interface that leads to the host.
+	Interface = "eth0"
+)
+
+// ConfigureNetwork brings lo and eth0 up, with address, default route and the host as a permanent neighbour.
+func ConfigureNetwork() error {
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		return fmt.Errorf("interface lo: %w", err)
+	}
+	eth, err := net.InterfaceByName(Interface)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", Interface, err)
+	}
+	mac, err := net.ParseMAC(HostMAC)
+	if err != nil {
+		return err
+	}
+	guest, host := net.ParseIP(GuestAddress).To4(), net.ParseIP(HostAddress).To4()
+	rt, err := openRouteSocket()
+	if err != nil {
+		return err
+	}
+	defer rt.close()
+	for _, step := range []struct {
+		name    string
+		kind    uint16
+		flags   uint16
+		message []byte
+	}{
+		{"lo up", unix.RTM_NEWLINK, 0, linkUp(lo.Index)},
+		{"eth0 up", unix.RTM_NEWLINK, 0, linkUp(eth.Index)},
+		{"address", unix.RTM_NEWADDR, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, address(eth.Index, guest)},
+		{"default route", unix.RTM_NEWROUTE, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, defaultRoute(eth.Index, host)},
+		{"neighbour", unix.RTM_NEWNEIGH, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, neighbour(eth.Index, host, mac)},
+	} {
+		if err := rt.request(step.kind, step.flags, step.message); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+// The messages of rtnetlink(7): a fixed header in host byte order, then attributes.
+
+func linkUp(index int) []byte {
+	b := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	binary.NativeEndian.PutUint32(b[8:], unix.IFF_UP)  // flags
+	binary.NativeEndian.PutUint32(b[12:], unix.IFF_UP) // which of them to change
+	return b
+}
+
+func address(index int, ip net.IP) []byte {
+	b := make([]byte, unix.SizeofIfAddrmsg)
+	b[0], b[1], b[3] = unix.AF_INET, prefixLength, unix.RT_SCOPE_UNIVERSE
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	b = appendAttribute(b, unix.IFA_LOCAL, ip)
+	return appendAttribute(b, unix.IFA_ADDRESS, ip)
+}
+
+func defaultRoute(index int, gateway net.IP) []byte {
+	b := make([]byte, unix.SizeofRtMsg)
+	b[0], b[4], b[5] = unix.AF_INET, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT
+	b[6], b[7] = unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
+	b = appendAttribute(b, unix.RTA_GATEWAY, gateway)
+	return appendAttribute(b, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(index)))
+}
+
+func neighbour(index int, ip net.IP, mac net.HardwareAddr) []byte {
+	b := make([]byte, unix.SizeofNdMsg)
+	b[0] = unix.AF_INET
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	binary.NativeEndian.PutUint16(b[8:], unix.NUD_PERMANENT)
+	b = appendAttribute(b, unix.NDA_DST, ip)
+	return appendAttribute(b, unix.NDA_LLADDR, mac)
+}
+
+func appendAttribute(b []byte, kind uint16, value []byte) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(value)))
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	b = append(b, value...)
+	for len(b)%unix.RTA_ALIGNTO != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+type routeSocket struct {
+	fd  int
+	seq uint32
+}
+
+func openRouteSocket() (*routeSocket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink socket: %w", err)
+	}
+	return &routeSocket{fd: fd}, nil
+}
+
+func (s *routeSocket) close() { unix.Close(s.fd) }
+
+// request sends one message and waits for its acknowledgement.
+func (s *routeSocket) request(kind, flags uint16, message []byte) error {
+	s.seq++
+	b := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(message)))
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK|flags)
+	b = binary.NativeEndian.AppendUint32(b, s.seq)
+	b = append(binary.NativeEndian.AppendUint32(b, 0), message...)
+	if err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	reply := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(s.fd, reply, 0)
+	if err != nil {
+		return err
+	}
+	if n < unix.SizeofNlMsghdr+4 || binary.NativeEndian.Uint16(reply[4:]) != unix.NLMSG_ERROR {
+		return fmt.Errorf("netlink answered %d bytes that are no acknowledgement", n)
+	}
+	if code := int32(binary.NativeEndian.Uint32(reply[unix.SizeofNlMsghdr:])); code != 0 {
+		return unix.Errno(-code)
+	}
+	return nil
+}

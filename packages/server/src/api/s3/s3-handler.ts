@@ -1,0 +1,71 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { FileStore } from "../../blobs/file-store.ts";
+import type { AccessKeys } from "../../control/request-context.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { errnoOf } from "../../lib/errors.ts";
+import type { Log } from "../../lib/log.ts";
+import { authenticate } from "../sigv4/sigv4.ts";
+import { Reply } from "./reply.ts";
+import { routeOf } from "./route.ts";
+import { toS3Error } from "./s3-error.ts";
+import { parseS3Request } from "./s3-request.ts";
+
+/** Answers one S3 request, whatever comes; nothing of its body has been read. Never rejects. */
+export type S3Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+
+export interface S3HandlerOptions {
+  readonly store: FileStore;
+  readonly keys: AccessKeys;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly region: string;
+  /** Hosts under this domain (without port) name their bucket: `<bucket>.<domain>`. Default: path style only. */
+  readonly virtualHostDomain?: string;
+  /**
+   * True where the server hands over the requests of its `checkContinue` event: the handler then sends `100 Continue`
+   * when it wants the body, so that a refused upload is never sent. By default Node has sent it.
+   */
+  readonly sendContinue?: boolean;
+}
+
+/** A connection on which nothing moves for so long while an answer is sent is cut. */
+const REPLY_IDLE_MS = 60_000;
+
+export function createS3Handler(options: S3HandlerOptions): S3Handler {
+  return async (incoming, response) => {
+    const { clock, region } = options;
+    const holdsBody = options.sendContinue === true && incoming.headers.expect?.toLowerCase() === "100-continue";
+    const reply = new Reply(incoming, response, clock, holdsBody);
+    const log = options.log.child({ requestId: reply.requestId });
+    // A client that goes away shows as a failed read or write where it matters; nobody else is to hear of it.
+    response.on("error", (err) => log.debug({ err }, "s3 client went away"));
+    response.setTimeout(REPLY_IDLE_MS);
+    try {
+      const auth = await authenticate(signedRequest(incoming), options.keys, {
+        now: () => clock.now(),
+        expectedRegion: region,
+        expectedService: "s3",
+      });
+      const request = parseS3Request(incoming, options.virtualHostDomain);
+      const operation = routeOf(request);
+      await operation({ incoming, request, auth, reply, store: options.store, clock, region });
+    } catch (err) {
+      const refusal = toS3Error(err);
+      if (isClientGone(err)) log.debug({ err }, "s3 client went away");
+      else if (refusal.status >= 500) log.error({ err, method: incoming.method }, "s3 request failed");
+      if (!response.destroyed) reply.error(refusal, incoming.url?.split("?", 1)[0] ?? "");
+    }
+  };
+}
+
+function signedRequest(incoming: IncomingMessage): Parameters<typeof authenticate>[0] {
+  return {
+    method: incoming.method ?? "",
+    url: incoming.url ?? "",
+    headers: incoming.headers,
+    rawHeaders: incoming.rawHeaders,
+  };
+}
+
+const isClientGone = (err: unknown): boolean =>
+  ["ECONNRESET", "EPIPE", "ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED"].includes(errnoOf(err) ?? "");

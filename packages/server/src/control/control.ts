@@ -1,0 +1,110 @@
+import { join } from "node:path";
+import type { BlobSource } from "../blobs/blob-store.ts";
+import type { Config } from "../config.ts";
+import type { HostClient } from "../host/host-client.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Log } from "../lib/log.ts";
+import type { Store } from "../store/store.ts";
+import type { EndpointGate } from "./endpoint-gate.ts";
+import { ControlExtensions } from "./extensions.ts";
+import { Gate } from "./gate.ts";
+import { Idempotency } from "./idempotency.ts";
+import { IdlePolicies } from "./idle.ts";
+import { BuildLogs } from "./image/build-log.ts";
+import { Builds } from "./image/builds.ts";
+import { imageOperations } from "./image/operations.ts";
+import { Keys } from "./keys.ts";
+import { Fleet } from "./microvm/fleet.ts";
+import { Lifecycle } from "./microvm/lifecycle.ts";
+import { microvmOperations } from "./microvm/operations.ts";
+import type { EndpointName } from "./microvm/view.ts";
+import { Reconciler } from "./reconcile.ts";
+import type { Operations } from "./request-context.ts";
+import { SteadyTime } from "./steady-time.ts";
+import { Tasks } from "./tasks.ts";
+import type { TokenService } from "./token/token.ts";
+
+/** How long work on hosts may go on when the server closes; what is left then is the next server's. */
+const CLOSE_GRACE_MS = 10_000;
+
+export interface ControlDeps {
+  readonly config: Pick<Config, "region" | "dataDir" | "maxMicrovms" | "maxConcurrentBuilds" | "maxArtifactBytes">;
+  readonly store: Store;
+  readonly host: HostClient;
+  readonly tokens: TokenService;
+  readonly blobs: BlobSource;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly endpointName: EndpointName;
+}
+
+export interface Control {
+  readonly operations: Operations;
+  readonly gate: EndpointGate;
+  readonly keys: Keys;
+  readonly extensions: ControlExtensions;
+  /** Resolves when the rows agree with the host: from then on requests may come. The policies run from then on. */
+  start(): Promise<void>;
+  /** Stops the policies, gives work in progress a while, and leaves microvms running. */
+  close(): Promise<void>;
+  /** Resolves when nothing that was begun is still going on; what time decides is not waited for. */
+  settled(): Promise<void>;
+}
+
+/** The control plane: operations, state machines and policies over one store and one host. Call `start` before use. */
+export async function createControl(deps: ControlDeps): Promise<Control> {
+  const { config, store, host, tokens, blobs, clock, log, endpointName } = deps;
+  const stopping = new AbortController();
+  const abandoning = new AbortController();
+  const shutdown = abandoning.signal;
+  const tasks = new Tasks(log);
+  const policies = new Tasks(log);
+  const steady = await SteadyTime.load(clock, store.settings);
+
+  const fleet = new Fleet({ store, clock, log, shutdown, maxMicrovms: config.maxMicrovms });
+  const lifecycle = new Lifecycle({ fleet, host, clock, steady, tasks, log, shutdown });
+  const reconciler = new Reconciler({ fleet, lifecycle, host, store, clock, steady, log, shutdown });
+  const idle = new IdlePolicies({ fleet, lifecycle, store, clock, steady, log });
+  const buildLogs = new BuildLogs(join(config.dataDir, "logs", "builds"), log);
+  const builds = new Builds({
+    config,
+    store,
+    host,
+    blobs,
+    logs: buildLogs,
+    clock,
+    tasks,
+    log,
+    shutdown: stopping.signal,
+  });
+  const idempotency = new Idempotency(store, clock);
+
+  return {
+    operations: {
+      ...microvmOperations({ config, store, fleet, lifecycle, clock, steady, idempotency, tokens, endpointName }),
+      ...imageOperations({ config, facts: host.facts, store, builds, clock, idempotency }),
+    },
+    gate: new Gate({ fleet, lifecycle, host, store, clock, shutdown: stopping.signal }),
+    keys: new Keys(store.accessKeys, clock),
+    extensions: new ControlExtensions({ store, fleet, host, buildLogs }),
+
+    async start() {
+      await fleet.load();
+      await builds.recover();
+      await reconciler.reconcile();
+      policies.start("idle policies", () => idle.run(stopping.signal));
+      policies.start("reconciler", () => reconciler.run(stopping.signal));
+    },
+
+    async close() {
+      stopping.abort(new Error("the server is closing"));
+      const abandon = clock.after(CLOSE_GRACE_MS, () => abandoning.abort(new Error("the server is closing")));
+      await policies.settled();
+      await tasks.settled();
+      abandon();
+      abandoning.abort(new Error("the server is closed"));
+    },
+
+    settled: () => tasks.settled(),
+  };
+}

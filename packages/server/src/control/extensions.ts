@@ -1,0 +1,72 @@
+import type { Receipt } from "@torpor/protocol";
+import type { HostClient, HostFacts, LogLine } from "../host/host-client.ts";
+import type { Build } from "../store/image.ts";
+import type { Store } from "../store/store.ts";
+import type { BuildLogs } from "./image/build-log.ts";
+import { ownVersion } from "./image/operations.ts";
+import type { Fleet } from "./microvm/fleet.ts";
+import { ownMicrovm } from "./microvm/operations.ts";
+import type { RequestContext } from "./request-context.ts";
+
+export interface ExtensionDeps {
+  readonly store: Pick<Store, "images" | "microvms" | "receipts">;
+  readonly fleet: Fleet;
+  readonly host: Pick<HostClient, "facts" | "logs">;
+  readonly buildLogs: BuildLogs;
+}
+
+/** What Torpor tells beyond AWS's operations. Foreign microvms and images are refused as there. */
+export class ControlExtensions {
+  readonly #deps: ExtensionDeps;
+
+  constructor(deps: ExtensionDeps) {
+    this.#deps = deps;
+  }
+
+  hostFacts(): HostFacts {
+    return this.#deps.host.facts;
+  }
+
+  /** What the microvm's operations cost, oldest first. */
+  async receipts(context: RequestContext, microvmId: string): Promise<readonly Receipt[]> {
+    const { store } = this.#deps;
+    return await store.receipts.of((await ownMicrovm(microvmId, context, this.#deps)).id);
+  }
+
+  /** What the workload wrote; nothing when the host has nothing of it any more. */
+  async logs(
+    context: RequestContext,
+    microvmId: string,
+    follow: boolean,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<LogLine>> {
+    const { id } = await ownMicrovm(microvmId, context, this.#deps);
+    return this.#deps.host.logs(id, { follow }, signal);
+  }
+
+  /** Text of the version's build log; with `follow` until the build ends. */
+  async buildLog(
+    context: RequestContext,
+    imageArn: string,
+    version: string,
+    follow: boolean,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<string>> {
+    const build = await this.#build(context, imageArn, version);
+    return this.#deps.buildLogs.read(build.id, { follow }, signal);
+  }
+
+  /** What the version's build cost; undefined before it has succeeded. */
+  async buildReceipt(context: RequestContext, imageArn: string, version: string): Promise<Receipt | undefined> {
+    const build = await this.#build(context, imageArn, version);
+    return (await this.#deps.store.receipts.of(build.id)).at(-1);
+  }
+
+  async #build(context: RequestContext, imageIdentifier: string, imageVersion: string): Promise<Build> {
+    const { store } = this.#deps;
+    const version = await ownVersion("GetMicrovmImageVersion", { imageIdentifier, imageVersion }, context, this.#deps);
+    const build = (await store.images.builds(version.imageArn, version.version)).at(-1);
+    if (!build) throw new Error(`version ${imageVersion} of ${imageIdentifier} has no build`);
+    return build;
+  }
+}

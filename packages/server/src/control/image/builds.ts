@@ -1,0 +1,175 @@
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { BlobSource } from "../../blobs/blob-store.ts";
+import type { Config } from "../../config.ts";
+import type { HostClient, TemplateSpec } from "../../host/host-client.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { TorporError } from "../../lib/errors.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Build, BuildOutcome, Image, ImageVersion } from "../../store/image.ts";
+import type { Store } from "../../store/store.ts";
+import type { Tasks } from "../tasks.ts";
+import { untilStored } from "../until-stored.ts";
+import { fetchArtifact } from "./artifact.ts";
+import type { BuildLog, BuildLogs } from "./build-log.ts";
+import { BUILD_INTERRUPTED, buildFailureReason, lastWords } from "./build-reason.ts";
+import { injectedEnvironment } from "./environment.ts";
+import { buildHooks } from "./hooks.ts";
+
+/** Builds that wait for their turn; more are refused. */
+const QUEUE_MAX = 100;
+
+export interface BuildDeps {
+  readonly config: Pick<Config, "region" | "dataDir" | "maxConcurrentBuilds" | "maxArtifactBytes">;
+  readonly store: Pick<Store, "images">;
+  readonly host: Pick<HostClient, "buildTemplate" | "deleteTemplate">;
+  readonly blobs: BlobSource;
+  readonly logs: BuildLogs;
+  readonly clock: Clock;
+  readonly tasks: Tasks;
+  readonly log: Log;
+  /** Aborted when the server closes; what is being built then fails at the next start. */
+  readonly shutdown: AbortSignal;
+}
+
+/** Image builds in the background: a few at once, the others in a queue. */
+export class Builds {
+  readonly #deps: BuildDeps;
+  readonly #waiting: Build[] = [];
+  #running = 0;
+
+  constructor(deps: BuildDeps) {
+    this.#deps = deps;
+  }
+
+  /** @throws TorporError `quota` when the queue is full: before the build is written */
+  refuseWhenFull(): void {
+    if (this.#waiting.length >= QUEUE_MAX)
+      throw new TorporError(
+        "quota",
+        "The maximum number of concurrent builds has been reached. Try again when one has ended.",
+      );
+  }
+
+  /** Takes a build that is written as PENDING. */
+  enqueue(build: Build): void {
+    this.#waiting.push(build);
+    this.#next();
+  }
+
+  /**
+   * What an earlier server left: builds that it had begun have failed, the others are begun now. A template that was
+   * half made goes before its build is written off, so that none is forgotten.
+   */
+  async recover(): Promise<void> {
+    const { store, clock, log } = this.#deps;
+    await rm(this.#incoming(), { recursive: true, force: true });
+    for (const build of await store.images.unfinishedBuilds()) {
+      if (build.state === "PENDING") {
+        this.enqueue(build);
+        continue;
+      }
+      await this.#removeTemplate(build);
+      const outcome = { kind: "failed", reason: BUILD_INTERRUPTED } as const;
+      await store.images.settleBuild(build, outcome, new Date(clock.now()));
+      log.warn({ buildId: build.id }, "interrupted build failed");
+    }
+  }
+
+  /** Whatever the host has of a build that came to nothing. */
+  async #removeTemplate(build: Build): Promise<void> {
+    try {
+      await this.#deps.host.deleteTemplate(build.id);
+    } catch (err) {
+      this.#deps.log.error({ err, buildId: build.id }, "template of a failed build not removed");
+    }
+  }
+
+  #next(): void {
+    const { config, tasks, shutdown } = this.#deps;
+    while (this.#running < config.maxConcurrentBuilds && !shutdown.aborted) {
+      const build = this.#waiting.shift();
+      if (!build) return;
+      this.#running++;
+      tasks.start("build", () =>
+        this.#run(build).finally(() => {
+          this.#running--;
+          this.#next();
+        }),
+      );
+    }
+  }
+
+  async #run(build: Build): Promise<void> {
+    const { store, clock, logs, log, shutdown } = this.#deps;
+    await untilStored(() => store.images.startBuild(build, new Date(clock.now())), this.#deps);
+    const image = await store.images.find(build.imageArn);
+    const version = await store.images.findVersion(build.imageArn, build.version);
+    if (!image || !version) throw new Error(`build ${build.id} belongs to no image`);
+    log.info({ buildId: build.id, imageArn: image.arn }, "build started");
+    const buildLog = await logs.begin(build.id);
+    let outcome: BuildOutcome;
+    let words = "done";
+    try {
+      outcome = await this.#make(build, image, version, buildLog);
+    } catch (err) {
+      words = shutdown.aborted ? "interrupted: the server is closing" : lastWords(err);
+      if (shutdown.aborted) return; // the next start writes it off
+      log.warn({ err, buildId: build.id }, "build failed");
+      outcome = { kind: "failed", reason: buildFailureReason(err) };
+      await this.#removeTemplate(build);
+    } finally {
+      buildLog.close(words);
+    }
+    await untilStored(() => store.images.settleBuild(build, outcome, new Date(clock.now())), this.#deps);
+    log.info({ buildId: build.id, imageArn: image.arn, outcome: outcome.kind }, "build ended");
+  }
+
+  async #make(build: Build, image: Image, version: ImageVersion, log: BuildLog): Promise<BuildOutcome> {
+    const { blobs, clock, config, host, shutdown } = this.#deps;
+    const { configuration } = version;
+    const artifactPath = join(this.#incoming(), `${build.id}.zip`);
+    await mkdir(this.#incoming(), { recursive: true, mode: 0o700 });
+    try {
+      log.write(`==> fetch ${configuration.codeArtifactUri}\n`);
+      await fetchArtifact(
+        configuration.codeArtifactUri,
+        artifactPath,
+        { blobs, clock, maxBytes: config.maxArtifactBytes },
+        shutdown,
+      );
+      const spec: TemplateSpec = {
+        templateId: build.id,
+        accountId: image.accountId,
+        artifactPath,
+        memoryMib: configuration.memoryMib,
+        environment: {
+          ...configuration.environment,
+          ...injectedEnvironment(image, build.version, config.region),
+        },
+        capabilities: configuration.additionalOsCapabilities ? "all" : "default",
+        ...buildHooks(configuration.hooks),
+      };
+      const template = await host.buildTemplate(
+        spec,
+        { log: (text) => log.write(text), phase: (name) => log.write(`==> ${name}\n`) },
+        shutdown,
+      );
+      return {
+        kind: "built",
+        snapshot: {
+          memoryBytes: template.memorySnapshotBytes,
+          codeInstallBytes: template.codeInstallBytes,
+          diskBytes: template.diskSnapshotBytes,
+        },
+        receipt: template.receipt,
+      };
+    } finally {
+      await rm(artifactPath, { force: true });
+    }
+  }
+
+  #incoming(): string {
+    return join(this.#deps.config.dataDir, "incoming");
+  }
+}

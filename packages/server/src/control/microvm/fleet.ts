@@ -1,0 +1,143 @@
+import type { Receipt } from "@torpor/protocol";
+import type { Clock } from "../../lib/clock.ts";
+import { TorporError } from "../../lib/errors.ts";
+import type { Log } from "../../lib/log.ts";
+import { KeyedMutex } from "../../lib/mutex.ts";
+import { StaleWriteError } from "../../store/errors.ts";
+import type { Microvm } from "../../store/microvm.ts";
+import type { Store } from "../../store/store.ts";
+import { untilStored } from "../until-stored.ts";
+import { LiveMicrovm } from "./live.ts";
+import { type Effect, type MicrovmEvent, phaseOf, step } from "./state.ts";
+
+export interface FleetDeps {
+  readonly store: Pick<Store, "microvms">;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly shutdown: AbortSignal;
+  /** That may exist at once, suspended ones not counted. */
+  readonly maxMicrovms: number;
+}
+
+/** All live microvms, one writer at a time for each. Every change of state goes through here. */
+export class Fleet {
+  readonly #deps: FleetDeps;
+  readonly #live = new Map<string, LiveMicrovm>();
+  readonly #byLabel = new Map<string, LiveMicrovm>();
+  readonly #mutex = new KeyedMutex<string>();
+  #starting = 0;
+
+  constructor(deps: FleetDeps) {
+    this.#deps = deps;
+  }
+
+  /** Reads what an earlier server left. */
+  async load(): Promise<void> {
+    for (const vm of await this.#deps.store.microvms.live()) this.#track(vm);
+  }
+
+  get(id: string): LiveMicrovm | undefined {
+    return this.#live.get(id);
+  }
+
+  byLabel(label: string): LiveMicrovm | undefined {
+    return this.#byLabel.get(label);
+  }
+
+  all(): LiveMicrovm[] {
+    return [...this.#live.values()];
+  }
+
+  /** Work on one microvm, in the order of asking. */
+  exclusive<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#mutex.run(id, work);
+  }
+
+  /** True while someone works on it, or waits to. */
+  busy(id: string): boolean {
+    return this.#mutex.busy(id);
+  }
+
+  /**
+   * Tracks a new microvm as soon as `insert` has written it.
+   * @throws TorporError `capacity`, and nothing is written, when the host has as many as it is configured for
+   */
+  async add(vm: Microvm, insert: () => Promise<void>): Promise<LiveMicrovm> {
+    const { maxMicrovms } = this.#deps;
+    if (this.#occupied() >= maxMicrovms)
+      throw new TorporError(
+        "capacity",
+        `The host runs ${maxMicrovms} MicroVMs, as many as it is configured for. Terminate or suspend one, or try again later.`,
+      );
+    this.#starting++;
+    try {
+      await insert();
+      return this.#track(vm);
+    } finally {
+      this.#starting--;
+    }
+  }
+
+  /**
+   * Writes a step; what the host is to do next is returned. Within `exclusive` only.
+   * @throws IllegalStepError, StaleWriteError, TorporError `unavailable`
+   */
+  async apply(live: LiveMicrovm, event: MicrovmEvent, receipt?: Receipt): Promise<readonly Effect[]> {
+    const { store, clock, log } = this.#deps;
+    const before = live.vm;
+    const used = live.lastUsed;
+    const { next, effects } = step({ ...before, lastActivityAt: this.lastActivity(live) }, event);
+    try {
+      const written = await store.microvms.update(receipt ? { next, receipt } : { next });
+      live.recordedUse = used;
+      live.become(written, clock.monotonic());
+      log.info(
+        { microvmId: next.id, from: phaseOf(before), to: phaseOf(written), event: event.kind },
+        "microvm changed",
+      );
+    } catch (err) {
+      if (err instanceof StaleWriteError) await this.#reread(live);
+      throw err;
+    } finally {
+      this.#forgetIfEnded(live);
+    }
+    return effects;
+  }
+
+  /** As `apply`, for what has happened already: offered until the database takes it. */
+  settle(live: LiveMicrovm, event: MicrovmEvent, receipt?: Receipt): Promise<readonly Effect[]> {
+    return untilStored(() => this.apply(live, event, receipt), this.#deps);
+  }
+
+  /** By the wall clock. */
+  lastActivity(live: LiveMicrovm): Date {
+    const { clock } = this.#deps;
+    if (live.lastUsed === live.recordedUse) return live.vm.lastActivityAt;
+    return new Date(Math.round(clock.now() - (clock.monotonic() - live.lastUsed)));
+  }
+
+  /** Microvms that take the host's memory now, those included that are about to be written. */
+  #occupied(): number {
+    let count = this.#starting;
+    for (const { vm } of this.#live.values()) if (phaseOf(vm) !== "SUSPENDED") count++;
+    return count;
+  }
+
+  #track(vm: Microvm): LiveMicrovm {
+    const live = new LiveMicrovm(vm, this.#deps.clock.monotonic());
+    this.#live.set(vm.id, live);
+    this.#byLabel.set(vm.label, live);
+    return live;
+  }
+
+  async #reread(live: LiveMicrovm): Promise<void> {
+    const row = await this.#deps.store.microvms.find(live.vm.id);
+    if (row) live.become(row, this.#deps.clock.monotonic());
+  }
+
+  #forgetIfEnded(live: LiveMicrovm): void {
+    if (live.vm.state !== "TERMINATED") return;
+    this.#live.delete(live.vm.id);
+    this.#byLabel.delete(live.vm.label);
+  }
+}

@@ -1,0 +1,235 @@
+import type { OperationInput, OperationOutput } from "@torpor/protocol";
+import { HostError } from "../../host/host-client.ts";
+import { conflict, invalidInput, notFound, TorporError } from "../../lib/errors.ts";
+import type { Microvm } from "../../store/microvm.ts";
+import type { Store } from "../../store/store.ts";
+import { abortable } from "../abortable.ts";
+import { ownImage, parseVersion } from "../authorise.ts";
+import type { Idempotency } from "../idempotency.ts";
+import { suspendOrEnd } from "../idle.ts";
+import { DEFAULT_PAGE_SIZE, invalidPageToken, pageToken, parsePageToken } from "../page.ts";
+import type { Operations, RequestContext } from "../request-context.ts";
+import type { TokenService } from "../token/token.ts";
+import { portRanges } from "./auth-token.ts";
+import type { Fleet } from "./fleet.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import type { LiveMicrovm } from "./live.ts";
+import { REASON } from "./reason.ts";
+import { checkRunRequest, newMicrovm, type RunDeps } from "./run.ts";
+import { phaseOf } from "./state.ts";
+import { type EndpointName, microvmItem, microvmView } from "./view.ts";
+
+/** ResumeMicrovm waits so long for the outcome; a slower resume goes on behind its answer. */
+const RESUME_ANSWER_MS = 10_000;
+const TOKEN_MAX_MINUTES = 60;
+
+export interface MicrovmOperationDeps extends RunDeps {
+  readonly store: Pick<Store, "images" | "microvms" | "transaction">;
+  readonly fleet: Fleet;
+  readonly lifecycle: Lifecycle;
+  readonly idempotency: Idempotency;
+  readonly tokens: Pick<TokenService, "mint">;
+  readonly endpointName: EndpointName;
+}
+
+type MicrovmOperations = Pick<
+  Operations,
+  | "RunMicrovm"
+  | "GetMicrovm"
+  | "ListMicrovms"
+  | "SuspendMicrovm"
+  | "ResumeMicrovm"
+  | "TerminateMicrovm"
+  | "CreateMicrovmAuthToken"
+>;
+
+export function microvmOperations(deps: MicrovmOperationDeps): MicrovmOperations {
+  return {
+    RunMicrovm: (input, context) => runMicrovm(input, context, deps),
+    GetMicrovm: async (input, context) =>
+      microvmView(await ownMicrovm(input.microvmIdentifier, context, deps), deps.endpointName),
+    ListMicrovms: (input, context) => listMicrovms(input, context, deps),
+    SuspendMicrovm: (input, context) => suspendMicrovm(input.microvmIdentifier, context, deps),
+    ResumeMicrovm: (input, context) => resumeMicrovm(input.microvmIdentifier, context, deps),
+    TerminateMicrovm: (input, context) => terminateMicrovm(input.microvmIdentifier, context, deps),
+    CreateMicrovmAuthToken: (input, context) => createAuthToken(input, context, deps),
+  };
+}
+
+/**
+ * The caller's microvm as it is now. Another account's does not exist for them.
+ * @throws TorporError `not_found`
+ */
+export async function ownMicrovm(
+  id: string,
+  context: Pick<RequestContext, "accountId">,
+  { fleet, store }: { readonly fleet: Fleet; readonly store: Pick<Store, "microvms"> },
+): Promise<Microvm> {
+  const vm = fleet.get(id)?.vm ?? (await store.microvms.find(id));
+  if (vm?.accountId !== context.accountId) throw notFound(`MicroVM not found: ${id}`);
+  return vm;
+}
+
+async function runMicrovm(
+  input: OperationInput<"RunMicrovm">,
+  context: RequestContext,
+  deps: MicrovmOperationDeps,
+): Promise<OperationOutput<"RunMicrovm">> {
+  checkRunRequest(input, context);
+  return await deps.idempotency.once<typeof input, OperationOutput<"RunMicrovm">>(
+    "RunMicrovm",
+    context.accountId,
+    input,
+    async (recorder) => {
+      const vm = await newMicrovm(input, context, deps);
+      const answer = microvmView(vm, deps.endpointName);
+      const record = recorder(answer);
+      await deps.lifecycle.start(vm, () =>
+        deps.store.transaction(async (write) => {
+          await record(write);
+          await write.microvms.insert(vm);
+        }),
+      );
+      return answer;
+    },
+  );
+}
+
+async function listMicrovms(
+  input: OperationInput<"ListMicrovms">,
+  context: RequestContext,
+  { store }: MicrovmOperationDeps,
+): Promise<OperationOutput<"ListMicrovms">> {
+  const { imageIdentifier, imageVersion } = input;
+  if (imageIdentifier) ownImage("ListMicrovms", imageIdentifier, context);
+  const scope = ["ListMicrovms", context.accountId, imageIdentifier, imageVersion];
+  const after = input.nextToken ? positionIn(parsePageToken(scope, input.nextToken)) : undefined;
+  const version = imageVersion ? parseVersion(imageVersion) : undefined;
+  if (imageVersion && version === undefined) return { items: [], nextToken: null };
+  const size = input.maxResults ?? DEFAULT_PAGE_SIZE;
+  const filter = {
+    accountId: context.accountId,
+    ...(imageIdentifier && { imageArn: imageIdentifier }),
+    ...(version !== undefined && { imageVersion: version }),
+  };
+  // One more than asked for tells whether there is a next page.
+  const found = await store.microvms.page(filter, after, size + 1);
+  const page = found.slice(0, size);
+  const last = page.at(-1);
+  return {
+    items: page.map(microvmItem),
+    nextToken: found.length > size && last ? pageToken(scope, [last.startedAt.getTime(), last.id]) : null,
+  };
+}
+
+function positionIn([startedAt, id]: readonly unknown[]): { startedAt: number; id: string } {
+  if (typeof startedAt !== "number" || !Number.isSafeInteger(startedAt) || typeof id !== "string")
+    throw invalidPageToken();
+  return { startedAt, id };
+}
+
+async function suspendMicrovm(
+  id: string,
+  context: RequestContext,
+  deps: MicrovmOperationDeps,
+): Promise<OperationOutput<"SuspendMicrovm">> {
+  const live = await changeable(id, context, deps, "suspended");
+  const phase = phaseOf(live.vm);
+  if (phase === "SUSPENDED" || phase === "SUSPENDING") return {};
+  await deps.lifecycle.change(live, (vm) => {
+    refuseUnlessChangeable(vm, "suspended");
+    return vm.state === "RUNNING" ? suspendOrEnd(vm.spec.idlePolicy) : undefined;
+  });
+  return {};
+}
+
+async function resumeMicrovm(
+  id: string,
+  context: RequestContext,
+  deps: MicrovmOperationDeps,
+): Promise<OperationOutput<"ResumeMicrovm">> {
+  const live = await changeable(id, context, deps, "resumed");
+  if (live.vm.state === "RUNNING") return {};
+  const patience = new AbortController();
+  const cancel = deps.clock.after(RESUME_ANSWER_MS, () => patience.abort());
+  try {
+    await abortable(deps.lifecycle.resume(live), patience.signal);
+  } catch (err) {
+    if (!patience.signal.aborted) throw resumeError(id, err);
+  } finally {
+    cancel();
+  }
+  return {};
+}
+
+/** Idempotent: also for what has ended long ago. */
+async function terminateMicrovm(
+  id: string,
+  context: RequestContext,
+  deps: MicrovmOperationDeps,
+): Promise<OperationOutput<"TerminateMicrovm">> {
+  await ownMicrovm(id, context, deps);
+  const live = deps.fleet.get(id);
+  if (live) await deps.lifecycle.terminate(live, REASON.requested);
+  return {};
+}
+
+async function createAuthToken(
+  input: OperationInput<"CreateMicrovmAuthToken">,
+  context: RequestContext,
+  deps: MicrovmOperationDeps,
+): Promise<OperationOutput<"CreateMicrovmAuthToken">> {
+  const minutes = input.expirationInMinutes;
+  if (minutes > TOKEN_MAX_MINUTES)
+    throw invalidInput(`ExpirationMinutes ${minutes} exceeded max allowed of ${TOKEN_MAX_MINUTES}.`);
+  const ports = portRanges(input.allowedPorts);
+  const vm = await ownMicrovm(input.microvmIdentifier, context, deps);
+  refuseEnded(vm);
+  const expiresAt = new Date(deps.clock.now() + minutes * 60_000);
+  const token = await deps.tokens.mint({ microvmId: vm.id, kind: "http", ports, expiresAt });
+  return { authToken: { "X-aws-proxy-auth": token } };
+}
+
+/** The caller's microvm, if it is in a state that the request makes sense in. @throws TorporError */
+async function changeable(
+  id: string,
+  context: RequestContext,
+  deps: MicrovmOperationDeps,
+  wish: string,
+): Promise<LiveMicrovm> {
+  refuseUnlessChangeable(await ownMicrovm(id, context, deps), wish);
+  const live = deps.fleet.get(id);
+  if (!live) throw ended(id);
+  return live;
+}
+
+function refuseUnlessChangeable(vm: Microvm, wish: string): void {
+  refuseEnded(vm);
+  if (vm.state === "PENDING")
+    throw conflict(`The MicroVM ${vm.id} is PENDING and cannot be ${wish} before it is RUNNING.`);
+}
+
+function refuseEnded(vm: Microvm): void {
+  if (vm.state === "TERMINATING" || vm.state === "TERMINATED") throw ended(vm.id);
+}
+
+const ended = (id: string): TorporError =>
+  invalidInput(`The MicroVM ${id} has been terminated and its state cannot be changed.`);
+
+function resumeError(id: string, err: unknown): unknown {
+  if (!(err instanceof HostError)) return err;
+  if (err.reason === "capacity" || err.reason === "no_space")
+    return new TorporError(
+      "unavailable",
+      `The host has no room to resume the MicroVM ${id} now. It is still suspended.`,
+      {
+        cause: err,
+        retryAfterSeconds: 5,
+      },
+    );
+  if (err.reason === "corrupt" || err.reason === "incompatible")
+    return conflict(
+      `The MicroVM ${id} cannot be resumed: its suspended state is ${err.reason} here. It is still suspended.`,
+    );
+  return new TorporError("internal", `resume of ${id} failed`, { cause: err });
+}

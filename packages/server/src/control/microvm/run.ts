@@ -1,0 +1,105 @@
+import { randomUUID } from "node:crypto";
+import { type OperationInput, parseImageArn } from "@torpor/protocol";
+import type { Config } from "../../config.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { invalidInput, notFound } from "../../lib/errors.ts";
+import type { ImageVersion } from "../../store/image.ts";
+import type { Microvm } from "../../store/microvm.ts";
+import type { Store } from "../../store/store.ts";
+import { parseVersion, refuseForeign } from "../authorise.ts";
+import { runtimeHooks } from "../image/hooks.ts";
+import { loggingOf } from "../logging.ts";
+import type { RequestContext } from "../request-context.ts";
+import type { SteadyTime } from "../steady-time.ts";
+import { egressConnectors, ingressConnectors } from "./connectors.ts";
+
+const MAXIMUM_DURATION_SECONDS = 28_800;
+
+export interface RunDeps {
+  readonly config: Pick<Config, "region">;
+  readonly store: Pick<Store, "images">;
+  readonly clock: Clock;
+  readonly steady: SteadyTime;
+}
+
+/** What can be said of the request without looking anything up. @throws TorporError */
+export function checkRunRequest(input: OperationInput<"RunMicrovm">, context: RequestContext): void {
+  const { imageIdentifier } = input;
+  if (!imageIdentifier.startsWith("arn:")) throw invalidInput("Malformed ARN - doesn't start with 'arn:'");
+  const arn = parseImageArn(imageIdentifier);
+  if (!arn) throw invalidInput(`Invalid ARN format: ${imageIdentifier}`);
+  refuseForeign("RunMicrovm", imageIdentifier, arn, context);
+}
+
+/**
+ * The PENDING microvm that a checked request asks for, not written yet. Order of checks as recorded: version, run
+ * hook, connectors; whether there is room for it turns out when it is added to the fleet.
+ * @throws TorporError
+ */
+export async function newMicrovm(
+  input: OperationInput<"RunMicrovm">,
+  context: RequestContext,
+  deps: RunDeps,
+): Promise<Microvm> {
+  const version = await runnableVersion(input, deps);
+  const { configuration } = version;
+  const hooks = runtimeHooks(configuration.hooks);
+  const payload = input.runHookPayload ?? null;
+  if (payload !== null && !hooks.run)
+    throw invalidInput("The run hook must be enabled in the MicroVM image to pass the run hook payload");
+  const scope = { region: deps.config.region, accountId: context.accountId };
+  const ingress = ingressConnectors(input.ingressNetworkConnectors, scope);
+  const egress = egressConnectors(input.egressNetworkConnectors, configuration.egressConnectors, scope);
+  const idlePolicy = input.idlePolicy ?? null;
+  if (idlePolicy && idlePolicy.suspendedDurationSeconds < 0)
+    throw invalidInput(
+      `The suspendedDurationSeconds of the idle policy must not be negative, got ${idlePolicy.suspendedDurationSeconds}.`,
+    );
+  if (idlePolicy && idlePolicy.maxIdleDurationSeconds > MAXIMUM_DURATION_SECONDS)
+    throw invalidInput(
+      `The maxIdleDurationSeconds of the idle policy must not exceed ${MAXIMUM_DURATION_SECONDS}, got ${idlePolicy.maxIdleDurationSeconds}.`,
+    );
+  const maximumDurationSeconds = input.maximumDurationInSeconds ?? MAXIMUM_DURATION_SECONDS;
+  const startedAt = new Date(deps.clock.now());
+  return {
+    id: `microvm-${randomUUID()}`,
+    accountId: context.accountId,
+    label: randomUUID(),
+    generation: 1,
+    imageArn: version.imageArn,
+    imageVersion: version.version,
+    templateId: await templateOf(version, deps),
+    spec: {
+      maximumDurationSeconds,
+      idlePolicy,
+      executionRoleArn: input.executionRoleArn ?? null,
+      logging: loggingOf(input.logging),
+      ingressConnectors: ingress,
+      egressConnectors: egress,
+      hooks,
+    },
+    startedAt,
+    deadline: deps.steady.now() + maximumDurationSeconds * 1000,
+    lastActivityAt: startedAt,
+    state: "PENDING",
+    runHookPayload: payload,
+  };
+}
+
+async function runnableVersion(
+  { imageIdentifier, imageVersion }: OperationInput<"RunMicrovm">,
+  { store }: RunDeps,
+): Promise<ImageVersion> {
+  const wanted = imageVersion ? parseVersion(imageVersion) : undefined;
+  const known =
+    imageVersion && wanted === undefined ? undefined : await store.images.findRunnable(imageIdentifier, wanted);
+  if (!known) throw notFound(`No active version found for MicroVM image ${imageIdentifier}`);
+  return known;
+}
+
+async function templateOf(version: ImageVersion, { store }: RunDeps): Promise<string> {
+  const builds = await store.images.builds(version.imageArn, version.version);
+  const build = builds.find(({ state }) => state === "SUCCESSFUL");
+  if (!build) throw notFound(`No active version found for MicroVM image ${version.imageArn}`);
+  return build.id;
+}

@@ -1,0 +1,105 @@
+import { coreOf, type Microvm } from "../../store/microvm.ts";
+
+/**
+ * A microvm's states as the machine has them. RESUMING is SUSPENDED to the outside: the service has no such state,
+ * but after a crash the difference decides whether a running instance is wanted.
+ */
+export type Phase = "PENDING" | "RUNNING" | "SUSPENDING" | "SUSPENDED" | "RESUMING" | "TERMINATING" | "TERMINATED";
+
+export type MicrovmEvent =
+  /** The instance runs and its run hook has answered. */
+  | { readonly kind: "launched" }
+  | { readonly kind: "suspend" }
+  /** The snapshot is durable. `expiresAt`: end of the suspended duration in steady time, null for never. */
+  | { readonly kind: "suspended"; readonly expiresAt: number | null }
+  /** No snapshot could be made and the instance runs on. */
+  | { readonly kind: "suspendFailed"; readonly reason: string }
+  | { readonly kind: "resume" }
+  | { readonly kind: "resumed" }
+  /** The instance could not be restored and its snapshot is untouched. */
+  | { readonly kind: "resumeFailed" }
+  /** By request or because its time is over. */
+  | { readonly kind: "terminate"; readonly reason: string }
+  /** It cannot go on: a hook failed, the workload ended, the instance is gone. */
+  | { readonly kind: "fail"; readonly reason: string }
+  /** Nothing of the instance is left. */
+  | { readonly kind: "gone"; readonly at: Date };
+export type EventKind = MicrovmEvent["kind"];
+
+/** What the host is to do after a step was written. */
+export type Effect = "suspend" | "resume" | "terminate";
+
+/** What each event leads to; a pair that is missing is illegal. */
+export const STEPS: Readonly<Record<Phase, Readonly<Partial<Record<EventKind, Phase>>>>> = {
+  PENDING: { launched: "RUNNING", terminate: "TERMINATING", fail: "TERMINATING" },
+  RUNNING: { suspend: "SUSPENDING", terminate: "TERMINATING", fail: "TERMINATING" },
+  SUSPENDING: {
+    suspended: "SUSPENDED",
+    suspendFailed: "RUNNING",
+    terminate: "TERMINATING",
+    fail: "TERMINATING",
+  },
+  SUSPENDED: { resume: "RESUMING", terminate: "TERMINATING", fail: "TERMINATING" },
+  RESUMING: { resumed: "RUNNING", resumeFailed: "SUSPENDED", terminate: "TERMINATING", fail: "TERMINATING" },
+  TERMINATING: { gone: "TERMINATED" },
+  TERMINATED: {},
+};
+
+export class IllegalStepError extends Error {
+  override readonly name = "IllegalStepError";
+  constructor(id: string, phase: Phase, event: EventKind) {
+    super(`microvm ${id} is ${phase}: "${event}" has no meaning there`);
+  }
+}
+
+export function phaseOf(vm: Microvm): Phase {
+  return vm.state === "SUSPENDED" && vm.resuming ? "RESUMING" : vm.state;
+}
+
+/** True when the table has an arrow for the event. */
+export function allows(vm: Microvm, event: EventKind): boolean {
+  return STEPS[phaseOf(vm)][event] !== undefined;
+}
+
+/**
+ * The microvm after the event, still at the generation that was read, and what is to be done once that is written.
+ * @throws IllegalStepError when the table has no arrow for it.
+ */
+export function step(
+  vm: Microvm,
+  event: MicrovmEvent,
+): { readonly next: Microvm; readonly effects: readonly Effect[] } {
+  if (!allows(vm, event.kind)) throw new IllegalStepError(vm.id, phaseOf(vm), event.kind);
+  const core = coreOf(vm);
+  switch (event.kind) {
+    case "launched":
+    case "resumed":
+      return { next: { ...core, state: "RUNNING", reason: null }, effects: [] };
+    case "suspend":
+      return { next: { ...core, state: "SUSPENDING" }, effects: ["suspend"] };
+    case "suspended":
+      return { next: { ...core, state: "SUSPENDED", resuming: false, expiresAt: event.expiresAt }, effects: [] };
+    case "suspendFailed":
+      return { next: { ...core, state: "RUNNING", reason: event.reason }, effects: [] };
+    case "resume":
+      return { next: { ...core, state: "SUSPENDED", resuming: true, expiresAt: expiryOf(vm) }, effects: ["resume"] };
+    case "resumeFailed":
+      return { next: { ...core, state: "SUSPENDED", resuming: false, expiresAt: expiryOf(vm) }, effects: [] };
+    case "terminate":
+      return {
+        // One that never ran or sleeps is not woken for its hook.
+        next: { ...core, state: "TERMINATING", reason: event.reason, hook: runs(vm) },
+        effects: ["terminate"],
+      };
+    case "fail":
+      return { next: { ...core, state: "TERMINATING", reason: event.reason, hook: false }, effects: ["terminate"] };
+    case "gone":
+      return { next: { ...core, state: "TERMINATED", reason: reasonOf(vm), terminatedAt: event.at }, effects: [] };
+    default:
+      return event satisfies never;
+  }
+}
+
+const runs = (vm: Microvm): boolean => ["RUNNING", "SUSPENDING", "RESUMING"].includes(phaseOf(vm));
+const expiryOf = (vm: Microvm): number | null => (vm.state === "SUSPENDED" ? vm.expiresAt : null);
+const reasonOf = (vm: Microvm): string => (vm.state === "TERMINATING" ? vm.reason : "");

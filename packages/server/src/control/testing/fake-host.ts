@@ -1,0 +1,258 @@
+import { randomUUID } from "node:crypto";
+import { Duplex, PassThrough } from "node:stream";
+import type { Receipt } from "@torpor/protocol";
+import {
+  type BuildObserver,
+  ConnectError,
+  type HookCall,
+  HookError,
+  type HookName,
+  type HostClient,
+  HostError,
+  type HostFacts,
+  type InstanceExit,
+  type InventoryItem,
+  type LaunchSpec,
+  type LogLine,
+  type ResumeSpec,
+  type SuspendSpec,
+  type Template,
+  type TemplateSpec,
+  type TerminateSpec,
+} from "../../host/host-client.ts";
+import { abortable } from "../abortable.ts";
+
+export interface FakeInstance {
+  state: InventoryItem["state"];
+  /** Made anew by a launch only: a resumed instance has the one it had. */
+  readonly boot: string;
+}
+
+export type HostOperation = "launch" | "suspend" | "resume" | "terminate";
+
+/** What outlives a server: the machine, with its files and processes. */
+export class FakeMachine {
+  readonly instances = new Map<string, FakeInstance>();
+  readonly templates = new Set<string>();
+  readonly calls: string[] = [];
+  readonly hooks: string[] = [];
+  readonly launches: LaunchSpec[] = [];
+  readonly builds: TemplateSpec[] = [];
+  /** What no server may ever do: two operations at once on one microvm, a launch over an instance, … */
+  readonly violations: string[] = [];
+  /** Microvms whose end is the guest's or the machine's doing. */
+  readonly doomed = new Set<string>();
+  readonly busy = new Set<string>();
+  /** Failures to come, an operation's next one first. */
+  readonly failures: { readonly operation: HostOperation | "buildTemplate"; readonly error: Error }[] = [];
+
+  failNext(operation: HostOperation | "buildTemplate", error: Error): void {
+    this.failures.push({ operation, error });
+  }
+
+  takeFailure(operation: HostOperation | "buildTemplate"): Error | undefined {
+    const index = this.failures.findIndex((failure) => failure.operation === operation);
+    return index < 0 ? undefined : this.failures.splice(index, 1)[0]?.error;
+  }
+
+  /** Power off and on: no process is left, files are. */
+  reboot(): void {
+    for (const [id, instance] of this.instances)
+      if (instance.state === "running") {
+        instance.state = "broken";
+        this.doomed.add(id);
+      }
+    this.busy.clear();
+  }
+}
+
+/** Called at each named point of an operation; to hold it there, wait. */
+export type AtPoint = (point: string) => Promise<void>;
+
+/** A host as one server sees it. */
+export class FakeHost implements HostClient {
+  readonly facts: HostFacts = {
+    architecture: "X86_64",
+    isolation: "emulated",
+    accelerator: "tcg",
+    vmmVersion: "10.0",
+    guestKernelVersion: "6.12",
+    agentVersion: "1",
+    burst: 1,
+  };
+  readonly #machine: FakeMachine;
+  readonly #at: AtPoint;
+  readonly #listeners: ((id: string, exit: InstanceExit) => void)[] = [];
+
+  constructor(machine: FakeMachine, at: AtPoint = async () => {}) {
+    this.#machine = machine;
+    this.#at = at;
+  }
+
+  async buildTemplate(spec: TemplateSpec, observer: BuildObserver, signal: AbortSignal): Promise<Template> {
+    this.#machine.builds.push(spec);
+    observer.phase("container");
+    observer.log("STEP 1/1: FROM scratch\n");
+    this.#machine.templates.add(spec.templateId);
+    await abortable(this.#at("buildTemplate:half"), signal);
+    const error = this.#machine.takeFailure("buildTemplate");
+    if (error) throw error;
+    await this.#at("buildTemplate:done");
+    return {
+      templateId: spec.templateId,
+      memorySnapshotBytes: 600,
+      codeInstallBytes: 200,
+      diskSnapshotBytes: 100,
+      receipt: receipt("build"),
+    };
+  }
+
+  async deleteTemplate(templateId: string): Promise<void> {
+    await this.#at("deleteTemplate");
+    this.#machine.templates.delete(templateId);
+  }
+
+  launch(spec: LaunchSpec, signal: AbortSignal): Promise<Receipt> {
+    const { instances, launches } = this.#machine;
+    return this.#operation("launch", spec.microvmId, async () => {
+      if (instances.has(spec.microvmId)) this.#violation(`launch over the instance of ${spec.microvmId}`);
+      launches.push(spec);
+      await this.#at("launch:begin");
+      this.#fail("launch", spec.microvmId);
+      const instance: FakeInstance = { state: "broken", boot: randomUUID() };
+      instances.set(spec.microvmId, instance);
+      try {
+        await abortable(this.#at("launch:half"), signal);
+        instance.state = "running";
+        await this.#at("launch:made");
+        this.#hook("run", spec.runHook, spec.microvmId);
+        signal.throwIfAborted();
+        if (instance.state !== "running") throw new HostError("internal", "the instance ended during its launch");
+      } catch (err) {
+        instances.delete(spec.microvmId);
+        throw err;
+      }
+      await this.#at("launch:done");
+    });
+  }
+
+  suspend(id: string, spec: SuspendSpec, signal: AbortSignal): Promise<Receipt> {
+    return this.#operation("suspend", id, async () => {
+      const instance = this.#expect(id, "running");
+      await this.#at("suspend:begin");
+      this.#hook("suspend", spec.hook, id);
+      await abortable(this.#at("suspend:stopped"), signal);
+      this.#fail("suspend", id);
+      if (instance.state !== "running") throw new HostError("internal", "the instance ended meanwhile");
+      instance.state = "suspended";
+      await this.#at("suspend:done");
+    });
+  }
+
+  resume(id: string, spec: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
+    return this.#operation("resume", id, async () => {
+      const instance = this.#expect(id, "suspended");
+      await abortable(this.#at("resume:begin"), signal);
+      this.#fail("resume", id);
+      instance.state = "running";
+      await this.#at("resume:made");
+      this.#hook("resume", spec.hook, id);
+      await this.#at("resume:done");
+    });
+  }
+
+  terminate(id: string, spec: TerminateSpec): Promise<Receipt> {
+    return this.#operation("terminate", id, async () => {
+      await this.#at("terminate:begin");
+      const instance = this.#machine.instances.get(id);
+      if (instance?.state === "running" && spec.hook) this.#machine.hooks.push(`terminate ${id}`);
+      this.#fail("terminate", id);
+      this.#machine.instances.delete(id);
+      await this.#at("terminate:done");
+    });
+  }
+
+  async connect(id: string, port: number, signal: AbortSignal): Promise<Duplex> {
+    signal.throwIfAborted();
+    if (this.#machine.instances.get(id)?.state !== "running")
+      throw new ConnectError("unreachable", `${id} does not run, port ${port}`);
+    return Duplex.from(new PassThrough());
+  }
+
+  async inventory(): Promise<readonly InventoryItem[]> {
+    await this.#at("inventory");
+    return [...this.#machine.instances].map(([microvmId, { state }]) => ({ microvmId, state }));
+  }
+
+  onExit(listener: (microvmId: string, exit: InstanceExit) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  async *logs(id: string): AsyncIterable<LogLine> {
+    yield { time: 1, stream: "stdout", text: `hello from ${id}` };
+  }
+
+  async close(): Promise<void> {}
+
+  /** The workload of a running instance ends by itself. */
+  exit(id: string, exit: InstanceExit): void {
+    const instance = this.#machine.instances.get(id);
+    if (instance?.state !== "running") return;
+    instance.state = "broken";
+    this.#machine.doomed.add(id);
+    for (const listener of this.#listeners) listener(id, exit);
+  }
+
+  async #operation(operation: HostOperation, id: string, work: () => Promise<void>): Promise<Receipt> {
+    this.#machine.calls.push(`${operation} ${id}`);
+    if (this.#machine.busy.has(id)) this.#violation(`${operation} of ${id} during another operation`);
+    this.#machine.busy.add(id);
+    try {
+      await work();
+    } finally {
+      this.#machine.busy.delete(id);
+    }
+    return receipt(operation);
+  }
+
+  #fail(operation: HostOperation, id: string): void {
+    const error = this.#machine.takeFailure(operation);
+    if (!error) return;
+    if (operation === "launch") this.#machine.doomed.add(id);
+    throw error;
+  }
+
+  #hook(name: HookName, call: HookCall | undefined, id: string): void {
+    if (!call) return;
+    this.#machine.hooks.push(`${name} ${id}`);
+    const index = this.#machine.failures.findIndex(({ error }) => error instanceof HookError && error.hook === name);
+    if (index < 0) return;
+    const [failure] = this.#machine.failures.splice(index, 1);
+    this.#machine.doomed.add(id);
+    if (failure) throw failure.error;
+  }
+
+  #expect(id: string, state: InventoryItem["state"]): FakeInstance {
+    const instance = this.#machine.instances.get(id);
+    if (instance?.state === state) return instance;
+    // An instance may end by itself at any time; only an operation that never made sense is the server's fault.
+    if (!this.#machine.doomed.has(id)) this.#violation(`${id} is ${instance?.state ?? "nothing"}, not ${state}`);
+    throw new HostError("not_found", `${id} is not ${state}`);
+  }
+
+  #violation(text: string): void {
+    this.#machine.violations.push(text);
+  }
+}
+
+function receipt(operation: string): Receipt {
+  return {
+    operation,
+    startedAt: "2026-09-15T14:30:00.000Z",
+    totalMs: 1,
+    phases: [],
+    bytesRead: 0,
+    bytesWritten: 0,
+    reused: [],
+  };
+}

@@ -1,0 +1,319 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { onTestFinished } from "vitest";
+import { BlobError, type BlobSource } from "../../blobs/blob-store.ts";
+import { createLog } from "../../lib/log.ts";
+import { openStore } from "../../store/open.ts";
+import type { Store } from "../../store/store.ts";
+import { temporaryFolder } from "../../store/testing.ts";
+import { type Control, createControl } from "../control.ts";
+import type { RequestContext } from "../request-context.ts";
+import type { TokenClaims, TokenService } from "../token/token.ts";
+import { FakeClock, turns } from "./fake-clock.ts";
+import { FakeHost, FakeMachine } from "./fake-host.ts";
+
+export const REGION = "us-east-1";
+export const ACCOUNT = "000000000000";
+export const BASE_IMAGE = `arn:aws:lambda:${REGION}:aws:microvm-image:al2023-1`;
+
+export function imageArn(name: string, account = ACCOUNT): string {
+  return `arn:aws:lambda:${REGION}:${account}:microvm-image:${name}`;
+}
+
+export function connectorArn(name: string): string {
+  return `arn:aws:lambda:${REGION}:aws:network-connector:aws-network-connector:${name}`;
+}
+
+export function context(account = ACCOUNT): RequestContext {
+  return {
+    requestId: "request",
+    accountId: account,
+    principalArn: `arn:aws:iam::${account}:root`,
+    accessKeyId: "AKIATEST",
+    sourceIp: "127.0.0.1",
+    signal: new AbortController().signal,
+  };
+}
+
+export interface WorldOptions {
+  readonly maxMicrovms?: number;
+  readonly maxConcurrentBuilds?: number;
+  readonly maxArtifactBytes?: number;
+}
+
+/** One server process: everything that dies with it. */
+interface Process {
+  readonly control: Control;
+  readonly host: FakeHost;
+  readonly store: Store;
+  alive: boolean;
+  readonly end: () => void;
+}
+
+/**
+ * A machine, a database file and a clock that outlive servers, and the server that runs now. `crash` ends it as
+ * `kill -9` would: what it waited for never comes.
+ */
+export class World {
+  readonly clock = new FakeClock();
+  readonly machine = new FakeMachine();
+  /** Objects by `bucket/key`; what throws, throws. */
+  readonly objects = new Map<string, () => Buffer>();
+  readonly minted: TokenClaims[] = [];
+  readonly #folder: string;
+  readonly #options: WorldOptions;
+  /** Points at which operations wait, and what lets them go on. */
+  readonly #held = new Map<string, { readonly reached: () => void; readonly released: Promise<void> }>();
+  #process: Process | undefined;
+  #boundariesToCrash: number | undefined;
+  #crashed = Promise.withResolvers<void>();
+
+  private constructor(folder: string, options: WorldOptions) {
+    this.#folder = folder;
+    this.#options = options;
+    this.objects.set("bucket/app.zip", () => Buffer.from("a zip"));
+  }
+
+  static async create(options: WorldOptions = {}): Promise<World> {
+    const world = new World(await temporaryFolder(), options);
+    onTestFinished(() => world.#end());
+    await world.boot();
+    return world;
+  }
+
+  /** As `create` for code that is called many times within one test. */
+  static async within(folder: string, work: (world: World) => Promise<void>): Promise<void> {
+    const world = new World(folder, {});
+    try {
+      await world.boot();
+      await work(world);
+    } finally {
+      await world.#end();
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  get control(): Control {
+    return this.#now().control;
+  }
+
+  get host(): FakeHost {
+    return this.#now().host;
+  }
+
+  get store(): Store {
+    return this.#now().store;
+  }
+
+  get dataDir(): string {
+    return this.#folder;
+  }
+
+  get operations(): Control["operations"] {
+    return this.control.operations;
+  }
+
+  /** Resolves when the running server is ended by `crashAfter`. */
+  get crashed(): Promise<void> {
+    return this.#crashed.promise;
+  }
+
+  async boot(): Promise<void> {
+    const store = await openStore(join(this.#folder, "torpor.db"), createLog("silent"));
+    const session = this.clock.session();
+    const boundary = async (name: string): Promise<void> => {
+      await this.#boundary(process, name);
+    };
+    const host = new FakeHost(this.machine, boundary);
+    const process: { alive: boolean } & Partial<Process> = { alive: true, end: session.end };
+    const control = await createControl({
+      config: {
+        region: REGION,
+        dataDir: this.#folder,
+        maxMicrovms: 1000,
+        maxConcurrentBuilds: 2,
+        maxArtifactBytes: 1 << 20,
+        ...this.#options,
+      },
+      store: watched(store, boundary),
+      host,
+      tokens: this.#tokens(),
+      blobs: this.#blobs(),
+      clock: session.clock,
+      log: createLog("silent"),
+      endpointName: (label) => `${label}.lambda-microvm.localhost:4743`,
+    });
+    this.#process = Object.assign(process, { control, host, store, end: session.end });
+    this.#crashed = Promise.withResolvers();
+    await Promise.race([control.start(), this.crashed]);
+  }
+
+  /**
+   * The server is gone from one moment to the next, and another one starts; with `again` that one dies in its turn,
+   * after so many boundaries, perhaps while it starts.
+   */
+  async crash(again?: number): Promise<void> {
+    const dead = this.#now();
+    dead.alive = false;
+    dead.end();
+    this.#boundariesToCrash = again;
+    this.machine.busy.clear();
+    await turns();
+    await dead.store.close();
+    await this.boot();
+  }
+
+  /** The server will die at the n-th place from now where it waits for the store or the host. */
+  crashAfter(boundaries: number): void {
+    this.#boundariesToCrash = boundaries;
+  }
+
+  /** True when the server died by `crashAfter` and nobody has started another. */
+  get dead(): boolean {
+    return !this.#now().alive;
+  }
+
+  /** A clean end and a new start. */
+  async restart(): Promise<void> {
+    await this.control.close();
+    await this.store.close();
+    await this.boot();
+  }
+
+  /** Operations that come to the point of the host wait there; resolves when one has. Call `release` to let it go on. */
+  hold(point: string): { readonly reached: Promise<void>; readonly release: () => void } {
+    const reached = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    this.#held.set(point, { reached: reached.resolve, released: released.promise });
+    return {
+      reached: reached.promise,
+      release: () => {
+        this.#held.delete(point);
+        released.resolve();
+      },
+    };
+  }
+
+  /** Until nothing goes on by itself any more. */
+  async settled(): Promise<void> {
+    await turns();
+    await Promise.race([this.control.settled(), this.crashed]);
+    await turns();
+  }
+
+  /** Makes an image that microvms can be run from; returns its ARN. */
+  async image(
+    name: string,
+    input: Partial<Parameters<Control["operations"]["CreateMicrovmImage"]>[0]> = {},
+  ): Promise<string> {
+    const { imageArn: arn } = await this.operations.CreateMicrovmImage(
+      {
+        name,
+        baseImageArn: BASE_IMAGE,
+        buildRoleArn: "arn:aws:iam::000000000000:role/build",
+        codeArtifact: { uri: "s3://bucket/app.zip" },
+        ...input,
+      },
+      context(),
+    );
+    await this.settled();
+    return arn;
+  }
+
+  /** A RUNNING microvm. */
+  async running(
+    imageIdentifier: string,
+    input: Partial<Parameters<Control["operations"]["RunMicrovm"]>[0]> = {},
+  ): Promise<string> {
+    const { microvmId } = await this.operations.RunMicrovm({ imageIdentifier, ...input }, context());
+    await this.settled();
+    return microvmId;
+  }
+
+  async state(microvmIdentifier: string): Promise<string> {
+    return (await this.operations.GetMicrovm({ microvmIdentifier }, context())).state;
+  }
+
+  async reason(microvmIdentifier: string): Promise<string | null | undefined> {
+    return (await this.operations.GetMicrovm({ microvmIdentifier }, context())).stateReason;
+  }
+
+  async #boundary(process: { alive: boolean; end?: () => void }, name: string): Promise<void> {
+    if (!process.alive) return await never();
+    const held = this.#held.get(name);
+    if (held) {
+      held.reached();
+      await held.released;
+    }
+    if (this.#boundariesToCrash === undefined || this.#process !== process) return;
+    if (this.#boundariesToCrash-- > 0) return;
+    this.#boundariesToCrash = undefined;
+    process.alive = false;
+    process.end?.();
+    this.#crashed.resolve();
+    return await never();
+  }
+
+  #now(): Process {
+    if (!this.#process) throw new Error("no server was started");
+    return this.#process;
+  }
+
+  #tokens(): TokenService {
+    return {
+      mint: async (claims) => {
+        this.minted.push(claims);
+        return `token-${this.minted.length}`;
+      },
+      verify: async () => "garbled",
+    };
+  }
+
+  #blobs(): BlobSource {
+    return {
+      open: async (bucket, key) => {
+        const object = this.objects.get(`${bucket}/${key}`)?.();
+        if (!object) throw new BlobError("S3_NO_SUCH_KEY", `there is no ${key} in ${bucket}`);
+        return { size: object.length, body: Readable.from([object]) };
+      },
+    };
+  }
+
+  async #end(): Promise<void> {
+    const process = this.#process;
+    if (!process) return;
+    if (process.alive) {
+      const closed = process.control.close();
+      await this.clock.advance(10_000); // for what a failed test has left held
+      await closed;
+    }
+    process.end();
+    await process.store.close();
+  }
+}
+
+/** Nothing comes back to a process that is dead. */
+function never<T>(): Promise<T> {
+  return new Promise<T>(() => {});
+}
+
+/** The store with a boundary before and after each call: before, nothing is written; after, all of it. */
+function watched(store: Store, boundary: (name: string) => Promise<void>): Store {
+  const wrap = <T extends object>(target: T, path: string): T =>
+    new Proxy(target, {
+      get: (_, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        const at = `${path}.${String(name)}`;
+        if (typeof value === "object" && value !== null) return wrap(value, at);
+        if (typeof value !== "function") return value;
+        return async (...args: unknown[]) => {
+          await boundary(`${at}:before`);
+          const result: unknown = await Reflect.apply(value, target, args);
+          await boundary(`${at}:after`);
+          return result;
+        };
+      },
+    });
+  return wrap(store, "store");
+}

@@ -1,0 +1,73 @@
+import type { OperationInput, Receipt } from "@torpor/protocol";
+import type { Logging } from "./microvm.ts";
+
+export interface Image {
+  readonly arn: string;
+  readonly accountId: string;
+  readonly name: string;
+  readonly generation: number;
+  readonly state: ImageState;
+  readonly latestActiveVersion: number | null;
+  readonly latestFailedVersion: number | null;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+export type ImageState = "CREATING" | "CREATED" | "CREATE_FAILED" | "UPDATING" | "UPDATED" | "UPDATE_FAILED";
+
+export interface ImageVersion {
+  readonly imageArn: string;
+  /** `1` is shown as `1.0`. */
+  readonly version: number;
+  readonly state: "PENDING" | "IN_PROGRESS" | "SUCCESSFUL" | "FAILED";
+  /** ACTIVE is needed to launch. */
+  readonly status: "ACTIVE" | "INACTIVE";
+  readonly stateReason: string | null;
+  readonly configuration: ImageConfiguration;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+
+/** As the caller gave it, defaults filled in: a version's configuration is complete and inherits nothing. */
+export interface ImageConfiguration {
+  readonly baseImageArn: string;
+  readonly baseImageVersion: string;
+  readonly buildRoleArn: string;
+  readonly codeArtifactUri: string;
+  readonly description: string | null;
+  readonly logging: Logging | null;
+  readonly egressConnectors: readonly string[];
+  readonly architectures: readonly Architecture[] | null;
+  readonly memoryMib: number;
+  readonly additionalOsCapabilities: readonly "ALL"[] | null;
+  readonly hooks: ImageHooks | null;
+  readonly environment: Readonly<Record<string, string>> | null;
+}
+
+export type Architecture = "ARM_64" | "X86_64";
+/** As the caller gave them. */
+export type ImageHooks = NonNullable<OperationInput<"CreateMicrovmImage">["hooks"]>;
+
+export interface Build {
+  /** Also the name of the template that it makes. */
+  readonly id: string;
+  readonly imageArn: string;
+  readonly version: number;
+  readonly state: "PENDING" | "IN_PROGRESS" | "SUCCESSFUL" | "FAILED";
+  readonly stateReason: string | null;
+  readonly architecture: Architecture;
+  readonly chipset: "GRAVITON" | "GENERIC";
+  readonly chipsetGeneration: string;
+  readonly snapshot: SnapshotSizes | null;
+  readonly createdAt: Date;
+}
+export interface SnapshotSizes {
+  readonly memoryBytes: number;
+  readonly codeInstallBytes: number;
+  readonly diskBytes: number;
+}
+
+/** How a build ended. */
+export type BuildOutcome =
+  | { readonly kind: "built"; readonly snapshot: SnapshotSizes; readonly receipt: Receipt }
+  | { readonly kind: "failed"; readonly reason: string };

@@ -1,0 +1,23 @@
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { expect, test } from "vitest";
+import { MIGRATIONS } from "./all.ts";
+
+/** Users' databases were made by these very texts. To change the schema, add a migration and its digest. */
+const FROZEN: Readonly<Record<string, string>> = {
+  "0001-initial": "cb56082914a00b479d9881c584198d1d06ed493ff45a2c9fe1804ea8852189e6",
+};
+
+test("released migrations are not edited, and each new one is frozen here", async () => {
+  const digests: Record<string, string> = {};
+  for (const name of Object.keys(MIGRATIONS)) {
+    const text = await readFile(new URL(`./${name}.ts`, import.meta.url));
+    digests[name] = createHash("sha256").update(text).digest("hex");
+  }
+  expect(digests).toEqual(FROZEN);
+});
+
+test("migrations are numbered without gaps", () => {
+  const numbers = Object.keys(MIGRATIONS).map((name) => Number(name.slice(0, 4)));
+  expect(numbers).toEqual(numbers.map((_, index) => index + 1));
+});

@@ -1,0 +1,7 @@
+import type { Migration } from "kysely/migration";
+import { initial } from "./0001-initial.ts";
+
+/** In the order in which they run. One that was released is frozen: what it did is on users' disks. */
+export const MIGRATIONS: Readonly<Record<string, Migration>> = {
+  "0001-initial": initial,
+};

@@ -1,0 +1,102 @@
+/**
+ * The tables as Kysely sees them. Rows never leave this folder. Portable types only: texts, whole numbers (times are
+ * milliseconds since the epoch, switches 0 or 1), JSON as text.
+ */
+export interface Schema {
+  settings: SettingRow;
+  access_keys: AccessKeyRow;
+  idempotency_tokens: IdempotencyTokenRow;
+  images: ImageRow;
+  image_versions: ImageVersionRow;
+  builds: BuildRow;
+  microvms: MicrovmRow;
+  receipts: ReceiptRow;
+}
+
+export interface SettingRow {
+  readonly name: string;
+  readonly value: string;
+}
+
+export interface AccessKeyRow {
+  readonly access_key_id: string;
+  readonly secret_access_key: string;
+  readonly account_id: string;
+  readonly principal_arn: string;
+  readonly created_at: number;
+}
+
+export interface IdempotencyTokenRow {
+  readonly account_id: string;
+  readonly operation: string;
+  readonly token: string;
+  readonly request_digest: string;
+  readonly response: string;
+  readonly created_at: number;
+}
+
+export interface ImageRow {
+  readonly arn: string;
+  readonly account_id: string;
+  readonly name: string;
+  readonly generation: number;
+  readonly state: string;
+  readonly latest_active_version: number | null;
+  readonly latest_failed_version: number | null;
+  readonly tags: string;
+  readonly created_at: number;
+  readonly updated_at: number;
+}
+
+export interface ImageVersionRow {
+  readonly image_arn: string;
+  readonly version: number;
+  readonly state: string;
+  readonly status: string;
+  readonly state_reason: string | null;
+  readonly configuration: string;
+  readonly created_at: number;
+  readonly updated_at: number;
+}
+
+export interface BuildRow {
+  readonly id: string;
+  readonly image_arn: string;
+  readonly version: number;
+  readonly state: string;
+  readonly state_reason: string | null;
+  readonly architecture: string;
+  readonly chipset: string;
+  readonly chipset_generation: string;
+  readonly memory_snapshot_bytes: number | null;
+  readonly code_install_bytes: number | null;
+  readonly disk_snapshot_bytes: number | null;
+  readonly created_at: number;
+}
+
+export interface MicrovmRow {
+  readonly id: string;
+  readonly account_id: string;
+  readonly label: string;
+  readonly generation: number;
+  readonly image_arn: string;
+  readonly image_version: number;
+  readonly template_id: string;
+  readonly spec: string;
+  readonly started_at: number;
+  readonly deadline: number;
+  readonly last_activity_at: number;
+  readonly state: string;
+  readonly run_hook_payload: string | null;
+  readonly resuming: number;
+  readonly expires_at: number | null;
+  readonly reason: string | null;
+  readonly terminate_hook: number;
+  readonly terminated_at: number | null;
+}
+
+export interface ReceiptRow {
+  readonly subject: string;
+  readonly ordinal: number;
+  readonly receipt: string;
+}

@@ -1,0 +1,53 @@
+import type { Kysely } from "kysely";
+import { StoredAccessKeys } from "./access-keys.ts";
+import { IdempotencyTokens } from "./idempotency-tokens.ts";
+import { Images } from "./images.ts";
+import { Microvms } from "./microvms.ts";
+import { Receipts } from "./receipts.ts";
+import type { Schema } from "./schema.ts";
+import { Settings } from "./settings.ts";
+
+/** What can be written together in one transaction. */
+export interface StoreWriter {
+  readonly images: Pick<Images, "insert">;
+  readonly microvms: Pick<Microvms, "insert">;
+  readonly idempotencyTokens: Pick<IdempotencyTokens, "insert">;
+}
+
+/** The only SQL of the server. Domain types in, domain types out. */
+export class Store {
+  readonly images: Images;
+  readonly microvms: Microvms;
+  readonly receipts: Receipts;
+  readonly idempotencyTokens: IdempotencyTokens;
+  readonly accessKeys: StoredAccessKeys;
+  readonly settings: Settings;
+  readonly #db: Kysely<Schema>;
+  readonly #release: () => Promise<void>;
+
+  constructor(db: Kysely<Schema>, release: () => Promise<void>) {
+    this.#db = db;
+    this.#release = release;
+    this.images = new Images(db);
+    this.microvms = new Microvms(db);
+    this.receipts = new Receipts(db);
+    this.idempotencyTokens = new IdempotencyTokens(db);
+    this.accessKeys = new StoredAccessKeys(db);
+    this.settings = new Settings(db);
+  }
+
+  /** All or nothing. No transaction may span a call to a host. */
+  async transaction<T>(work: (write: StoreWriter) => Promise<T>): Promise<T> {
+    return await this.#db.transaction().execute(async (trx) =>
+      work({
+        images: new Images(trx),
+        microvms: new Microvms(trx),
+        idempotencyTokens: new IdempotencyTokens(trx),
+      }),
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.#release();
+  }
+}

@@ -1,0 +1,50 @@
+import { randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { createLog } from "../lib/log.ts";
+import type { Microvm, MicrovmState } from "./microvm.ts";
+import { openStore } from "./open.ts";
+import type { Store } from "./store.ts";
+
+/** For tests: a folder that goes away with the test. */
+export async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "torpor-store-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** For tests: a store on a file of its own. */
+export async function temporaryStore(): Promise<Store> {
+  const store = await openStore(join(await temporaryFolder(), "torpor.db"), createLog("silent"));
+  onTestFinished(() => store.close());
+  return store;
+}
+
+/** For tests: a microvm in the given state. */
+export function someMicrovm(state: MicrovmState, core: Partial<Microvm> = {}): Microvm {
+  return {
+    id: `microvm-${randomUUID()}`,
+    accountId: "000000000000",
+    label: randomUUID(),
+    generation: 1,
+    imageArn: "arn:aws:lambda:us-east-1:000000000000:microvm-image:demo",
+    imageVersion: 1,
+    templateId: randomUUID(),
+    spec: {
+      maximumDurationSeconds: 28_800,
+      idlePolicy: { maxIdleDurationSeconds: 60, suspendedDurationSeconds: 600, autoResumeEnabled: true },
+      executionRoleArn: null,
+      logging: null,
+      ingressConnectors: [],
+      egressConnectors: [],
+      hooks: { run: { port: 9000, timeoutMs: 1000 } },
+    },
+    startedAt: new Date(1_789_483_142_026),
+    deadline: 1_789_511_942_026,
+    lastActivityAt: new Date(1_789_483_142_026),
+    ...core,
+    ...state,
+  };
+}

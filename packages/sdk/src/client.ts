@@ -6,7 +6,17 @@ import {
   type OperationOutput,
 } from "@torpor/protocol";
 import { ApiError } from "./api-error.ts";
-import { type Health, type HostFacts, type LogLine, parseLogLine, parseReceipts, type Receipt } from "./extensions.ts";
+import {
+  type Health,
+  type HostFacts,
+  type LogLine,
+  parseHealth,
+  parseHostFacts,
+  parseLogLine,
+  parseReceipt,
+  parseReceipts,
+  type Receipt,
+} from "./extensions.ts";
 import { linesOf, textOf } from "./lines.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
@@ -67,17 +77,24 @@ export class TorporClient {
     options: { readonly follow: boolean },
     signal: AbortSignal,
   ): AsyncGenerator<string, void> {
-    const target = `${versionPath(image)}/build-log${options.follow ? "?follow=true" : ""}`;
+    const target = `${versionPath(image)}/log${options.follow ? "?follow=true" : ""}`;
     yield* textOf(await this.#transport.send({ method: "GET", target }, signal), signal);
+  }
+
+  /** What the version's build did and cost. @throws ApiError 404 as long as none has succeeded */
+  async buildReceipt(image: ImageVersion, signal: AbortSignal): Promise<Receipt> {
+    const target = `${versionPath(image)}/receipt`;
+    return parseReceipt(await this.#transport.json({ method: "GET", target }, signal));
   }
 
   /** The machine that runs the microvms, and whether its isolation is a security boundary. */
   async host(signal: AbortSignal): Promise<HostFacts> {
-    return (await this.#transport.json({ method: "GET", target: "/torpor/v1/host" }, signal)) as HostFacts;
+    return parseHostFacts(await this.#transport.json({ method: "GET", target: "/torpor/v1/host" }, signal));
   }
 
+  /** @throws UnreachableError as long as the server does not answer */
   async health(signal: AbortSignal): Promise<Health> {
-    return (await this.#transport.json({ method: "GET", target: "/torpor/v1/health" }, signal)) as Health;
+    return parseHealth(await this.#transport.json({ method: "GET", target: "/torpor/v1/health" }, signal));
   }
 }
 
@@ -88,4 +105,4 @@ export interface ImageVersion {
 }
 
 const versionPath = ({ imageIdentifier, imageVersion }: ImageVersion): string =>
-  `/torpor/v1/microvm-images/${encodeLabel(imageIdentifier)}/versions/${encodeLabel(imageVersion)}`;
+  `/torpor/v1/images/${encodeLabel(imageIdentifier)}/versions/${encodeLabel(imageVersion)}`;

@@ -85,7 +85,7 @@ function service(state: "SUCCESSFUL" | "FAILED", bodies: unknown[] = []): Answer
   };
   return ({ method, path, body }) => {
     if (path.startsWith("/torpor-artifacts")) return "";
-    if (path.includes("/build-log")) return "STEP 1/1: FROM x\n";
+    if (/\/versions\/1\.0\/log\?follow=true$/.test(path)) return "STEP 1/1: FROM x\n";
     if (method === "POST") bodies.push(JSON.parse(body));
     if (path.endsWith("/versions/1.0")) return version;
     const image = { imageArn: IMAGE, name: "demo", createdAt, state: "CREATED" };

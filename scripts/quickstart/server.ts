@@ -36,7 +36,7 @@ export async function startServer(dataDir: string, say: (text: string) => void, 
   }
   const apiPort = await choosePort("API", API_PORT, say);
   const endpointPort = await choosePort("endpoint", ENDPOINT_PORT, say);
-  await using log = await open(logFile, "a", 0o600);
+  await using log = await open(logFile, "w", 0o600);
   const args = ["--disable-warning=ExperimentalWarning", SERVER_MAIN, "serve", "--data-dir", dataDir];
   const child = spawn(
     process.execPath,

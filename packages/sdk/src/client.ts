@@ -6,17 +6,20 @@ import {
   type OperationOutput,
 } from "@torpor/protocol";
 import { ApiError } from "./api-error.ts";
-import { type Health, type HostFacts, type LogLine, parseLogLine, parseReceipts, type Receipt } from "./extensions.ts";
+import {
+  type Health,
+  type HostFacts,
+  type LogLine,
+  parseHealth,
+  parseHostFacts,
+  parseLogLine,
+  parseReceipt,
+  parseReceipts,
+  type Receipt,
+} from "./extensions.ts";
 import { linesOf, textOf } from "./lines.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
-
-/** The build whose log is asked for, as ListMicrovmImageBuilds names it. */
-export interface BuildRef {
-  readonly imageArn: string;
-  readonly imageVersion: string;
-  readonly buildId: string;
-}
 
 /**
  * A Torpor server, spoken to over its API: AWS's operations by name, and Torpor's own under `/torpor/v1`. Every method
@@ -68,24 +71,38 @@ export class TorporClient {
     for await (const line of linesOf(textOf(response, signal))) if (line !== "") yield parseLogLine(line);
   }
 
-  /** The build's log as it is written; with `follow` the stream ends when the build does. */
+  /** The log of the version's build as it is written; with `follow` the stream ends when the build does. */
   async *buildLog(
-    build: BuildRef,
+    image: ImageVersion,
     options: { readonly follow: boolean },
     signal: AbortSignal,
   ): AsyncGenerator<string, void> {
-    const [arn, version, id] = [build.imageArn, build.imageVersion, build.buildId].map(encodeLabel);
-    const query = options.follow ? "?follow=true" : "";
-    const target = `/torpor/v1/microvm-images/${arn}/versions/${version}/builds/${id}/log${query}`;
+    const target = `${versionPath(image)}/log${options.follow ? "?follow=true" : ""}`;
     yield* textOf(await this.#transport.send({ method: "GET", target }, signal), signal);
+  }
+
+  /** What the version's build did and cost. @throws ApiError 404 as long as none has succeeded */
+  async buildReceipt(image: ImageVersion, signal: AbortSignal): Promise<Receipt> {
+    const target = `${versionPath(image)}/receipt`;
+    return parseReceipt(await this.#transport.json({ method: "GET", target }, signal));
   }
 
   /** The machine that runs the microvms, and whether its isolation is a security boundary. */
   async host(signal: AbortSignal): Promise<HostFacts> {
-    return (await this.#transport.json({ method: "GET", target: "/torpor/v1/host" }, signal)) as HostFacts;
+    return parseHostFacts(await this.#transport.json({ method: "GET", target: "/torpor/v1/host" }, signal));
   }
 
+  /** @throws UnreachableError as long as the server does not answer */
   async health(signal: AbortSignal): Promise<Health> {
-    return (await this.#transport.json({ method: "GET", target: "/torpor/v1/health" }, signal)) as Health;
+    return parseHealth(await this.#transport.json({ method: "GET", target: "/torpor/v1/health" }, signal));
   }
 }
+
+/** As GetMicrovmImageVersion names it. */
+export interface ImageVersion {
+  readonly imageIdentifier: string;
+  readonly imageVersion: string;
+}
+
+const versionPath = ({ imageIdentifier, imageVersion }: ImageVersion): string =>
+  `/torpor/v1/images/${encodeLabel(imageIdentifier)}/versions/${encodeLabel(imageVersion)}`;

@@ -1,4 +1,5 @@
 import type { Receipt } from "@torpor/protocol";
+import { ApiError } from "./api-error.ts";
 
 /** A line that the workload wrote. */
 export interface LogLine {
@@ -20,6 +21,8 @@ export interface HostFacts {
 
 export interface Health {
   readonly status: string;
+  readonly version: string;
+  readonly isolation: string;
 }
 
 export type { Receipt };
@@ -35,21 +38,62 @@ export function parseLogLine(json: string): LogLine {
   return { time, stream, text };
 }
 
-/** `{"items": […]}` with whatever is no receipt left out. */
+/** @throws ApiError when it is no list of receipts */
 export function parseReceipts(answer: unknown): readonly Receipt[] {
   const items = fieldsOf(answer).get("items");
-  return Array.isArray(items) ? items.filter(isReceipt) : [];
+  if (!Array.isArray(items)) throw unexpected("list of receipts");
+  return items.map(parseReceipt);
+}
+
+/** @throws ApiError when it is none */
+export function parseReceipt(value: unknown): Receipt {
+  if (!isReceipt(value)) throw unexpected("receipt");
+  return value;
 }
 
 function isReceipt(value: unknown): value is Receipt {
   const receipt = fieldsOf(value);
+  const [phases, reused] = [receipt.get("phases"), receipt.get("reused")];
   return (
     typeof receipt.get("operation") === "string" &&
     typeof receipt.get("startedAt") === "string" &&
-    typeof receipt.get("totalMs") === "number" &&
-    Array.isArray(receipt.get("phases"))
+    ["totalMs", "bytesRead", "bytesWritten"].every((name) => typeof receipt.get(name) === "number") &&
+    Array.isArray(phases) &&
+    phases.every((p) => typeof fieldsOf(p).get("name") === "string" && typeof fieldsOf(p).get("ms") === "number") &&
+    Array.isArray(reused) &&
+    reused.every((what) => typeof what === "string")
   );
 }
+
+/** @throws ApiError when it is something else */
+export function parseHostFacts(value: unknown): HostFacts {
+  const facts = fieldsOf(value);
+  const text = (name: string): string => textIn(facts, name, "host");
+  return {
+    architecture: text("architecture"),
+    isolation: text("isolation"),
+    accelerator: text("accelerator"),
+    vmmVersion: text("vmmVersion"),
+    guestKernelVersion: text("guestKernelVersion"),
+    agentVersion: text("agentVersion"),
+  };
+}
+
+/** @throws ApiError when it is something else */
+export function parseHealth(value: unknown): Health {
+  const health = fieldsOf(value);
+  const text = (name: string): string => textIn(health, name, "health");
+  return { status: text("status"), version: text("version"), isolation: text("isolation") };
+}
+
+function textIn(fields: Map<string, unknown>, name: string, what: string): string {
+  const value = fields.get(name);
+  if (typeof value !== "string") throw unexpected(what);
+  return value;
+}
+
+const unexpected = (what: string): ApiError =>
+  new ApiError(200, "BadResponse", `the server's answer is no ${what}: is it Torpor, and of this version?`, undefined);
 
 const fieldsOf = (value: unknown): Map<string, unknown> =>
   new Map(typeof value === "object" && value !== null ? Object.entries(value) : []);

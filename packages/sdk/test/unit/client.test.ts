@@ -138,7 +138,7 @@ describe("logs", () => {
   test("of a build are text as it comes", async () => {
     await using server = await listen((_, response) => response.end("STEP 1: FROM x\nSTEP 2: RUN y\n"));
     let text = "";
-    const build = { imageArn: IMAGE, imageVersion: "1.0", buildId: "b-1" };
+    const build = { imageIdentifier: IMAGE, imageVersion: "1.0" };
     for await (const piece of client(server.url).buildLog(build, { follow: false }, signal)) text += piece;
     expect(text).toBe("STEP 1: FROM x\nSTEP 2: RUN y\n");
   });

@@ -85,20 +85,15 @@ function kvm({ kvm, acceleratorSetting }: Facts): Outcome {
   return warn(`${found}: microvms will be emulated`, mend);
 }
 
-function isolation({ accelerator, kvm, acceleratorSetting }: Facts): Outcome {
-  const emulated = "emulated: not a security boundary";
-  const advice = "run only code that you trust, or use a machine where KVM works";
-  if (acceleratorSetting === "tcg") return warn(`${emulated} (accelerator = tcg)`, advice);
-  if (accelerator === undefined) {
-    if (kvm !== "opens") return warn(emulated, advice);
-    return warn(
-      "not known: no guest was booted",
-      "torpor serve, which boots one when it starts and says what came of it",
-    );
-  }
+function isolation({ accelerator, acceleratorSetting }: Facts): Outcome {
+  if ("unknown" in accelerator)
+    return warn(`not known: ${accelerator.unknown}`, "mend what is said below, and ask again: torpor doctor");
   if (accelerator.kvm) return ok(`hardware (${accelerator.reason})`);
   if (acceleratorSetting === "kvm") return fail(accelerator.reason, "--accelerator auto, or a machine where KVM works");
-  return warn(`${emulated} (${accelerator.reason})`, advice);
+  return warn(
+    `emulated: not a security boundary (${accelerator.reason})`,
+    "run only code that you trust, or use a machine where KVM works",
+  );
 }
 
 function tun({ tun }: Facts): Outcome {

@@ -5,7 +5,7 @@ import type { ProbeAccelerator } from "./facts.ts";
 import { gatherFacts } from "./gather.ts";
 
 export interface DoctorOptions {
-  /** Boots a guest under KVM; without it the isolation level stays unknown where /dev/kvm opens. */
+  /** Boots a guest under KVM; without it the isolation stays unknown where /dev/kvm opens. */
   readonly probeAccelerator?: ProbeAccelerator;
 }
 

@@ -12,8 +12,8 @@ export interface Facts {
     | { readonly binary: string; readonly error: string };
   readonly kvm: DeviceFact;
   readonly tun: DeviceFact;
-  /** Whether KVM ran a guest of ours; undefined when nobody tried. */
-  readonly accelerator: AcceleratorVerdict | undefined;
+  /** Whether KVM ran a guest of ours, or why nobody knows. */
+  readonly accelerator: AcceleratorVerdict | { readonly unknown: string };
   readonly acceleratorSetting: "auto" | "kvm" | "tcg";
   /** Where each command is; undefined when it is nowhere in the path. */
   readonly commands: Readonly<Record<CommandName, string | undefined>>;

@@ -55,12 +55,14 @@ async function verdict(
   probe: ProbeAccelerator | undefined,
   signal: AbortSignal,
 ): Promise<Facts["accelerator"]> {
-  if (probe === undefined || kvm !== "opens" || config.accelerator === "tcg") return undefined;
+  if (config.accelerator === "tcg") return { kvm: false, reason: "the setting accelerator is tcg" };
+  if (kvm !== "opens") return { kvm: false, reason: "/dev/kvm does not open" };
+  if (probe === undefined) return { unknown: "no guest was booted" };
   try {
     return await probe(signal);
   } catch (err) {
     signal.throwIfAborted();
-    return { kvm: false, reason: messageOf(err) };
+    return { unknown: `no guest could be booted: ${messageOf(err)}` };
   }
 }
 

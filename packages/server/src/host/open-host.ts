@@ -108,13 +108,6 @@ export async function requireQemu(binary: string): Promise<string> {
   return version;
 }
 
-/** For those who only want to know: does KVM run our guest here? @throws TorporError when QEMU or artifacts are missing */
-export async function probeAccelerator(config: Config, log: Log, signal: AbortSignal): Promise<Verdict> {
-  const artifacts = await loadGuestArtifacts(config.artifactsDir, config.helperBinary);
-  const version = await requireQemu(config.qemuBinary);
-  return await kvmVerdict({ ...config, dataDir: "" }, artifacts, version, log, signal);
-}
-
 /** Which accelerator microvms get, and why, for people. */
 export async function chooseAccelerator(
   config: Pick<Config, "accelerator" | "dataDir" | "qemuBinary">,
@@ -148,7 +141,7 @@ async function kvmVerdict(
     qemuVersion: version,
     kernel: artifacts.kernel,
     initramfs: artifacts.initramfs,
-    cacheFile: config.dataDir === "" ? "" : join(config.dataDir, "kvm.json"),
+    cacheFile: join(config.dataDir, "kvm.json"),
     timeoutMs: KVM_PROBE_MS,
     log,
   };

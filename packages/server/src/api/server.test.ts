@@ -1,7 +1,9 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { setTimeout } from "node:timers/promises";
 import * as aws from "@aws-sdk/client-lambda-microvms";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { systemClock } from "../lib/clock.ts";
 import { buildApi, IMAGE_ARN, LINES, MICROVM, startApi } from "./api.fixture.ts";
 import type { S3Handler } from "./server.ts";
 import { presigned, signed } from "./sigv4/signer.fixture.ts";
@@ -92,6 +94,21 @@ describe("Torpor's own operations", () => {
     expect(asked).toEqual([["111122223333", MICROVM, true]]);
   });
 
+  test("a followed log may be silent for longer than a body may take to arrive", async () => {
+    const { send } = await startApi({
+      limits: { bodyMs: 20 },
+      extensions: {
+        buildLog: async () =>
+          (async function* () {
+            yield "STEP 1\n";
+            await setTimeout(100);
+            yield "STEP 2\n";
+          })(),
+      },
+    });
+    expect(await (await send(version("log"))).text()).toBe("STEP 1\nSTEP 2\n");
+  });
+
   test("a log whose source fails is cut off, not ended", async () => {
     const { send } = await startApi({
       extensions: {
@@ -157,7 +174,9 @@ describe("closing", () => {
   test("cuts followed logs off, lets other requests finish, and ends every connection", async () => {
     const { promise: entered, resolve: enter } = Promise.withResolvers<void>();
     const { promise: release, resolve: finish } = Promise.withResolvers<void>();
+    const patient = { ...systemClock, after: () => () => {} }; // nothing is ended because of the time
     const { server, send, client } = await startApi({
+      clock: patient,
       extensions: {
         logs: async () =>
           (async function* () {

@@ -80,6 +80,10 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   await app.ready();
 
   const dispatch = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
+    response.once("close", () => {
+      // Node has looked for idle connections already: those that were busy then are left to us.
+      if (closing.signal.aborted) setImmediate(() => server.closeIdleConnections());
+    });
     const refusal = refusalOf(request);
     if (refusal) refuse(response, refusal, randomUUID());
     else if (isForS3(request)) void answerS3(s3, request, response, log);
@@ -167,7 +171,9 @@ async function answerS3(s3: S3Handler, request: IncomingMessage, response: Serve
 
 /** A body that does not arrive in time ends the connection. */
 function limitBody(request: IncomingMessage, ms: number): void {
-  const timer = setTimeout(() => request.destroy(), ms).unref();
+  const timer = setTimeout(() => {
+    if (!request.complete) request.destroy(); // an empty body that nobody reads never emits `end`
+  }, ms).unref();
   const stop = (): void => clearTimeout(timer);
   request.once("end", stop).once("close", stop);
 }

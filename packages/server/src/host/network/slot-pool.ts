@@ -60,6 +60,11 @@ export class SlotPool {
     this.#refill();
   }
 
+  /** resolv.conf for processes that run in a slot itself, beside its guest. */
+  get resolvConf(): string {
+    return this.#resolver ? `nameserver ${this.#resolver}\n` : "";
+  }
+
   /** The slot of an adopted instance. */
   existing(index: number): Slot {
     return this.#slot(index);

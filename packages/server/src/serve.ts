@@ -72,14 +72,21 @@ export async function serve(config: Config, _origins: Origins, log: Log): Promis
     }),
   );
   const { keys, operations, extensions } = control;
-  const s3 = createS3Handler({ store: objects, keys, clock, log, region: config.region });
-  const api = rooms.use(createApiServer({ config, version, log, clock, keys, operations, extensions, s3 }));
+  const s3 = createS3Handler({
+    store: objects,
+    keys,
+    clock,
+    log,
+    region: config.region,
+    sendContinue: true,
+  });
+  const api = rooms.use(await createApiServer({ config, version, log, clock, keys, operations, extensions, s3 }));
 
   await endpoint.listen();
   await control.start();
   await api.listen();
   const key = await control.keys.rootKey(config.accountId);
-  const endpointUrl = `http://${api.address.host}:${api.address.port}`;
+  const endpointUrl = api.address;
   await writeCredentials(config.dataDir, {
     endpointUrl,
     endpointPort: endpoint.address.port,

@@ -65,8 +65,8 @@ export class Reconciler {
   }
 
   /**
-   * One look at every microvm and every instance. Resolves when what the rows say is true; work on the host that
-   * follows from it goes on.
+   * One look at every microvm and every instance that nobody works on. Resolves when what the rows say is true; work
+   * on the host that follows from it goes on.
    * @throws when the host cannot say what it has
    */
   async reconcile(): Promise<void> {
@@ -76,10 +76,11 @@ export class Reconciler {
       fleet.all().flatMap((live) => (fleet.busy(live.vm.id) ? [] : [[live, live.vm.generation] as const])),
     );
     const inventory = new Map((await host.inventory()).map((item) => [item.microvmId, item.state]));
-    const verdicts = [...before].map(([live, generation]) =>
-      this.#reconcileOne(live, generation, inventory.get(live.vm.id) ?? "nothing"),
-    );
-    for (const id of inventory.keys()) if (!fleet.get(id)) verdicts.push(this.#removeOrphan(id));
+    const verdicts: Promise<void>[] = [];
+    for (const [live, generation] of before)
+      if (!fleet.busy(live.vm.id))
+        verdicts.push(this.#reconcileOne(live, generation, inventory.get(live.vm.id) ?? "nothing"));
+    for (const id of inventory.keys()) if (!fleet.get(id) && !fleet.busy(id)) verdicts.push(this.#removeOrphan(id));
     for (const result of await Promise.allSettled(verdicts))
       if (result.status === "rejected") log.error({ err: result.reason }, "a microvm could not be reconciled");
     this.#first = false;
@@ -132,7 +133,7 @@ export class Reconciler {
         if (found === "running")
           return events({
             kind: "suspendFailed",
-            reason: "The suspension was interrupted by a restart of the service.",
+            reason: REASON.suspendInterrupted,
           });
         return fail(REASON.instanceLost);
       case "SUSPENDED":

@@ -166,7 +166,10 @@ export class Lifecycle {
     if (live.exit) return await this.#settle(live, { kind: "fail", reason: exitReason(live.exit) });
     if (error instanceof HookError) return await this.#settle(live, { kind: "fail", reason: hookReason(error) });
     if (error instanceof HostError)
-      return await this.#settle(live, { kind: "suspendFailed", reason: suspendReason(error) });
+      return await this.#settle(live, {
+        kind: "suspendFailed",
+        reason: error.reason === "no_space" ? REASON.suspendNoRoom : REASON.suspendFailed,
+      });
     // Not a failure that the host has promised to name: only its disk can tell, and the reconciler asks it.
   }
 
@@ -244,10 +247,4 @@ function launchReason(live: LiveMicrovm, error: unknown): string {
   if (error instanceof HostError && (error.reason === "capacity" || error.reason === "no_space"))
     return REASON.launchNoRoom;
   return REASON.launchFailed;
-}
-
-function suspendReason(error: HostError): string {
-  return error.reason === "no_space"
-    ? "The MicroVM could not be suspended: its host has no disk space for the snapshot. It runs on."
-    : "The MicroVM could not be suspended because of an error on its host. It runs on.";
 }

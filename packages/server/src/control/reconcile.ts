@@ -5,7 +5,7 @@ import type { Store } from "../store/store.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { Lifecycle } from "./microvm/lifecycle.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
-import { REASON } from "./microvm/reason.ts";
+import { exitReason, REASON } from "./microvm/reason.ts";
 import { type Effect, type MicrovmEvent, type Phase, phaseOf } from "./microvm/state.ts";
 import { pause } from "./pause.ts";
 import type { SteadyTime } from "./steady-time.ts";
@@ -123,18 +123,12 @@ export class Reconciler {
         if (spec.hooks.run) return fail(REASON.launchInterrupted);
         return found === "running" ? events({ kind: "launched" }) : { kind: "clear and redo" };
       case "RUNNING":
-        return found === "running" ? keep : fail(this.#first ? REASON.hostRestarted : REASON.instanceLost);
+        if (found === "running") return keep;
+        if (live.exit) return fail(exitReason(live.exit));
+        return fail(this.#first ? REASON.hostRestarted : REASON.instanceLost);
       case "SUSPENDING":
-        if (found === "suspended")
-          return events({
-            kind: "suspended",
-            expiresAt: spec.idlePolicy ? steady.now() + spec.idlePolicy.suspendedDurationSeconds * 1000 : null,
-          });
-        if (found === "running")
-          return events({
-            kind: "suspendFailed",
-            reason: REASON.suspendInterrupted,
-          });
+        if (found === "suspended") return events({ kind: "suspended", at: steady.now() });
+        if (found === "running") return events({ kind: "suspendFailed", reason: REASON.suspendInterrupted });
         return fail(REASON.instanceLost);
       case "SUSPENDED":
         if (found === "suspended") return keep;

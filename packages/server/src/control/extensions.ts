@@ -5,6 +5,7 @@ import type { Store } from "../store/store.ts";
 import type { BuildLogs } from "./image/build-log.ts";
 import { ownVersion } from "./image/operations.ts";
 import type { Fleet } from "./microvm/fleet.ts";
+import type { LiveMicrovm } from "./microvm/live.ts";
 import { ownMicrovm } from "./microvm/operations.ts";
 import type { RequestContext } from "./request-context.ts";
 
@@ -33,7 +34,7 @@ export class ControlExtensions {
     return await store.receipts.of((await ownMicrovm(microvmId, context, this.#deps)).id);
   }
 
-  /** What the workload wrote; nothing when the host has nothing of it any more. */
+  /** What the workload wrote, oldest first; with `follow` also what it writes until the microvm or the signal ends. */
   async logs(
     context: RequestContext,
     microvmId: string,
@@ -41,7 +42,27 @@ export class ControlExtensions {
     signal: AbortSignal,
   ): Promise<AsyncIterable<LogLine>> {
     const { id } = await ownMicrovm(microvmId, context, this.#deps);
-    return this.#deps.host.logs(id, { follow }, signal);
+    const live = this.#deps.fleet.get(id);
+    if (!follow || !live) return this.#deps.host.logs(id, { follow: false }, signal);
+    return this.#follow(live, signal);
+  }
+
+  async *#follow(live: LiveMicrovm, signal: AbortSignal): AsyncGenerator<LogLine> {
+    const over = new AbortController();
+    const ended = async (): Promise<void> => {
+      while (live.vm.state !== "TERMINATED") await live.changed(AbortSignal.any([signal, over.signal]));
+    };
+    ended().then(
+      () => over.abort(),
+      () => {}, // nobody reads any more
+    );
+    try {
+      yield* this.#deps.host.logs(live.vm.id, { follow: true }, AbortSignal.any([signal, over.signal]));
+    } catch (err) {
+      if (!over.signal.aborted) throw err;
+    } finally {
+      over.abort();
+    }
   }
 
   /** Text of the version's build log; with `follow` until the build ends. */

@@ -178,3 +178,16 @@ test("the store knows within seconds when a microvm was last used", async () => 
   await pass(12);
   expect((await world.store.microvms.find(id))?.lastActivityAt).toEqual(new Date(used));
 });
+
+test("one microvm that is slow to end does not keep the policies of the others waiting", async () => {
+  const slow = await world.running(image, { maximumDurationInSeconds: 10 });
+  const other = await world.running(image, idle());
+  const held = world.hold("suspend:begin"); // a place where this host does not look at the signal
+  await world.operations.SuspendMicrovm(at(slow), context());
+  await held.reached;
+  await world.clock.advance(62_000);
+  expect(world.machine.calls.filter((call) => call === `suspend ${other}`)).toHaveLength(1);
+  held.release();
+  await world.settled();
+  expect([await world.state(slow), await world.state(other)]).toEqual(["TERMINATED", "SUSPENDED"]);
+});

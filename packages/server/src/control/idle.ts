@@ -51,34 +51,32 @@ export class IdlePolicies {
     }
   }
 
-  /** One look. Begins what is due and does not wait for its end. */
+  /** One look. Begins what is due and waits for none of it. */
   async sweep(): Promise<void> {
     const { fleet, clock, steady, log } = this.#deps;
     if (await steady.absorbJump()) {
       log.warn("the wall clock jumped: deadlines are moved with it");
       return;
     }
-    const due: Promise<void>[] = [];
-    for (const live of fleet.all()) {
-      const action = this.#due(live);
-      if (action) due.push(action);
-    }
-    for (const result of await Promise.allSettled(due))
-      if (result.status === "rejected") log.warn({ err: result.reason }, "a due change could not be written");
+    for (const live of fleet.all()) this.#act(live);
     if (clock.monotonic() - this.#recordedAt >= RECORD_ACTIVITY_MS) await this.#recordActivity();
   }
 
-  #due(live: LiveMicrovm): Promise<void> | undefined {
-    const { fleet, lifecycle, steady } = this.#deps;
+  /** Begins what is due. One microvm that is slow to end must not keep the others waiting. */
+  #act(live: LiveMicrovm): void {
+    const { fleet, lifecycle, steady, log } = this.#deps;
     const { vm } = live;
-    if (vm.state === "TERMINATING" || vm.state === "TERMINATED") return undefined;
     const now = steady.now();
-    if (now >= vm.deadline) return lifecycle.terminate(live, REASON.lifetime);
-    if (fleet.busy(vm.id)) return undefined;
-    if (vm.state === "SUSPENDED" && !vm.resuming && vm.expiresAt !== null && now >= vm.expiresAt)
-      return lifecycle.terminate(live, REASON.lifetime);
-    if (this.#suspendWhenIdle(live)) return lifecycle.change(live, () => this.#suspendWhenIdle(live));
-    return undefined;
+    const failed = (err: unknown): void => log.warn({ err, microvmId: vm.id }, "a due change could not be written");
+    if (now >= vm.deadline) {
+      lifecycle.terminate(live, REASON.lifetime).catch(failed);
+    } else if (fleet.busy(vm.id)) {
+      return; // whoever works on it comes first
+    } else if (vm.state === "SUSPENDED" && !vm.resuming && vm.expiresAt !== null && now >= vm.expiresAt) {
+      lifecycle.terminate(live, REASON.lifetime).catch(failed);
+    } else if (this.#suspendWhenIdle(live)) {
+      lifecycle.change(live, () => this.#suspendWhenIdle(live)).catch(failed);
+    }
   }
 
   /** Asked again under the microvm's lock: bytes may have come meanwhile. */

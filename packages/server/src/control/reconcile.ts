@@ -5,7 +5,7 @@ import type { Store } from "../store/store.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { Lifecycle } from "./microvm/lifecycle.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
-import { REASON } from "./microvm/reason.ts";
+import { exitReason, REASON } from "./microvm/reason.ts";
 import { type Effect, type MicrovmEvent, type Phase, phaseOf } from "./microvm/state.ts";
 import { pause } from "./pause.ts";
 import type { SteadyTime } from "./steady-time.ts";
@@ -65,8 +65,8 @@ export class Reconciler {
   }
 
   /**
-   * One look at every microvm and every instance. Resolves when what the rows say is true; work on the host that
-   * follows from it goes on.
+   * One look at every microvm and every instance that nobody works on. Resolves when what the rows say is true; work
+   * on the host that follows from it goes on.
    * @throws when the host cannot say what it has
    */
   async reconcile(): Promise<void> {
@@ -76,10 +76,11 @@ export class Reconciler {
       fleet.all().flatMap((live) => (fleet.busy(live.vm.id) ? [] : [[live, live.vm.generation] as const])),
     );
     const inventory = new Map((await host.inventory()).map((item) => [item.microvmId, item.state]));
-    const verdicts = [...before].map(([live, generation]) =>
-      this.#reconcileOne(live, generation, inventory.get(live.vm.id) ?? "nothing"),
-    );
-    for (const id of inventory.keys()) if (!fleet.get(id)) verdicts.push(this.#removeOrphan(id));
+    const verdicts: Promise<void>[] = [];
+    for (const [live, generation] of before)
+      if (!fleet.busy(live.vm.id))
+        verdicts.push(this.#reconcileOne(live, generation, inventory.get(live.vm.id) ?? "nothing"));
+    for (const id of inventory.keys()) if (!fleet.get(id) && !fleet.busy(id)) verdicts.push(this.#removeOrphan(id));
     for (const result of await Promise.allSettled(verdicts))
       if (result.status === "rejected") log.error({ err: result.reason }, "a microvm could not be reconciled");
     this.#first = false;
@@ -122,18 +123,12 @@ export class Reconciler {
         if (spec.hooks.run) return fail(REASON.launchInterrupted);
         return found === "running" ? events({ kind: "launched" }) : { kind: "clear and redo" };
       case "RUNNING":
-        return found === "running" ? keep : fail(this.#first ? REASON.hostRestarted : REASON.instanceLost);
+        if (found === "running") return keep;
+        if (live.exit) return fail(exitReason(live.exit));
+        return fail(this.#first ? REASON.hostRestarted : REASON.instanceLost);
       case "SUSPENDING":
-        if (found === "suspended")
-          return events({
-            kind: "suspended",
-            expiresAt: spec.idlePolicy ? steady.now() + spec.idlePolicy.suspendedDurationSeconds * 1000 : null,
-          });
-        if (found === "running")
-          return events({
-            kind: "suspendFailed",
-            reason: "The suspension was interrupted by a restart of the service.",
-          });
+        if (found === "suspended") return events({ kind: "suspended", at: steady.now() });
+        if (found === "running") return events({ kind: "suspendFailed", reason: REASON.suspendInterrupted });
         return fail(REASON.instanceLost);
       case "SUSPENDED":
         if (found === "suspended") return keep;

@@ -48,7 +48,8 @@ class SqliteFileDriver implements Driver {
   async init(): Promise<void> {
     try {
       const db = new DatabaseSync(this.#path, { enableForeignKeyConstraints: true, timeout: 0 });
-      db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+      // secure_delete: a run hook's payload is not to be found in free pages after its row has forgotten it.
+      db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON");
       this.#connection = new SqliteConnection(db);
     } catch (err) {
       throw storeError(err);

@@ -5,7 +5,7 @@ import { pipeline } from "node:stream/promises";
 import { BlobError, type BlobSource } from "../../blobs/blob-store.ts";
 import { BuildError } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { invalidInput } from "../../lib/errors.ts";
+import { errnoOf, invalidInput } from "../../lib/errors.ts";
 import { pause } from "../pause.ts";
 
 const ATTEMPTS = 3;
@@ -39,6 +39,8 @@ export async function fetchArtifact(uri: string, path: string, deps: FetchDeps, 
       return await download(parseArtifactUri(uri), path, deps, signal);
     } catch (err) {
       signal.throwIfAborted();
+      if (errnoOf(err) === "ENOSPC")
+        throw new BuildError("DISK_STORAGE_FULL", "There is no disk space for the code artifact.", { cause: err });
       if (!(err instanceof BlobError)) throw err;
       if (err.code !== "INTERNAL_PLATFORM_ERROR" || attempt === ATTEMPTS)
         throw new BuildError(err.code, err.message, { cause: err });
@@ -68,6 +70,8 @@ async function download(
   });
   await rm(path, { force: true });
   await pipeline(body, counter, createWriteStream(path, { flags: "wx", mode: 0o600 }), { signal });
+  if (received !== size)
+    throw new BlobError("INTERNAL_PLATFORM_ERROR", `the object has ${size} bytes, of which ${received} came`);
 }
 
 const tooLarge = (maxBytes: number): BuildError =>

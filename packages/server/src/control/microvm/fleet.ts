@@ -58,11 +58,17 @@ export class Fleet {
     return this.#mutex.busy(id);
   }
 
-  /**
-   * Tracks a new microvm as soon as `insert` has written it.
-   * @throws TorporError `capacity`, and nothing is written, when the host has as many as it is configured for
-   */
+  /** Tracks a new microvm as soon as `insert` has written it. */
   async add(vm: Microvm, insert: () => Promise<void>): Promise<LiveMicrovm> {
+    await insert();
+    return this.#track(vm);
+  }
+
+  /**
+   * Keeps a place among the microvms that the host runs while `write` makes one more of them.
+   * @throws TorporError `capacity` when there are as many as the host is configured for
+   */
+  async takeRoom<T>(write: () => Promise<T>): Promise<T> {
     const { maxMicrovms } = this.#deps;
     if (this.#occupied() >= maxMicrovms)
       throw new TorporError(
@@ -71,8 +77,7 @@ export class Fleet {
       );
     this.#starting++;
     try {
-      await insert();
-      return this.#track(vm);
+      return await write();
     } finally {
       this.#starting--;
     }

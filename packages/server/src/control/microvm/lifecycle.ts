@@ -39,10 +39,11 @@ export class Lifecycle {
     deps.host.onExit((id, exit) => this.#exited(id, exit));
   }
 
-  /** Writes a PENDING microvm by `insert` and launches it. */
+  /** Writes a PENDING microvm by `insert` and launches it. @throws TorporError `capacity` */
   start(vm: Microvm, insert: () => Promise<void>): Promise<void> {
     return this.begin("launch", vm.id, async () => {
-      const live = await this.#deps.fleet.add(vm, insert);
+      const { fleet } = this.#deps;
+      const live = await fleet.takeRoom(() => fleet.add(vm, insert));
       return () => this.launch(live);
     });
   }
@@ -71,7 +72,8 @@ export class Lifecycle {
 
   /**
    * Resumes a suspended microvm, once however many ask; resolves when it is RUNNING or ended.
-   * @throws HostError when it could not be restored and is suspended as before; TorporError when that was not written
+   * @throws HostError when it could not be restored and is suspended as before; TorporError when there is no room for
+   * it or the database refused
    */
   resume(live: LiveMicrovm): Promise<void> {
     live.resume ??= this.#resumeOnce(live).finally(() => {
@@ -87,7 +89,8 @@ export class Lifecycle {
       fleet
         .exclusive(live.vm.id, async () => {
           if (!allows(live.vm, "resume")) return;
-          await this.perform(live, await fleet.apply(live, { kind: "resume" }));
+          const effects = await fleet.takeRoom(() => fleet.apply(live, { kind: "resume" }));
+          await this.perform(live, effects);
         })
         .then(attempt.resolve, attempt.reject),
     );
@@ -157,16 +160,17 @@ export class Lifecycle {
     const hook = spec.hooks.suspend;
     const attempt = await this.#attempt(live, (signal) => host.suspend(id, hook ? { hook } : {}, signal));
     if (attempt.kind === "interrupted") return;
-    if (attempt.kind === "done") {
-      const expiresAt = spec.idlePolicy ? steady.now() + spec.idlePolicy.suspendedDurationSeconds * 1000 : null;
-      return await this.#settle(live, { kind: "suspended", expiresAt }, attempt.receipt);
-    }
+    if (attempt.kind === "done")
+      return await this.#settle(live, { kind: "suspended", at: steady.now() }, attempt.receipt);
     const { error } = attempt;
     log.warn({ err: error, microvmId: id }, "suspend failed");
     if (live.exit) return await this.#settle(live, { kind: "fail", reason: exitReason(live.exit) });
     if (error instanceof HookError) return await this.#settle(live, { kind: "fail", reason: hookReason(error) });
     if (error instanceof HostError)
-      return await this.#settle(live, { kind: "suspendFailed", reason: suspendReason(error) });
+      return await this.#settle(live, {
+        kind: "suspendFailed",
+        reason: error.reason === "no_space" ? REASON.suspendNoRoom : REASON.suspendFailed,
+      });
     // Not a failure that the host has promised to name: only its disk can tell, and the reconciler asks it.
   }
 
@@ -244,10 +248,4 @@ function launchReason(live: LiveMicrovm, error: unknown): string {
   if (error instanceof HostError && (error.reason === "capacity" || error.reason === "no_space"))
     return REASON.launchNoRoom;
   return REASON.launchFailed;
-}
-
-function suspendReason(error: HostError): string {
-  return error.reason === "no_space"
-    ? "The MicroVM could not be suspended: its host has no disk space for the snapshot. It runs on."
-    : "The MicroVM could not be suspended because of an error on its host. It runs on.";
 }

@@ -217,19 +217,21 @@ const ended = (id: string): TorporError =>
   invalidInput(`The MicroVM ${id} has been terminated and its state cannot be changed.`);
 
 function resumeError(id: string, err: unknown): unknown {
-  if (!(err instanceof HostError)) return err;
-  if (err.reason === "capacity" || err.reason === "no_space")
-    return new TorporError(
-      "unavailable",
-      `The host has no room to resume the MicroVM ${id} now. It is still suspended.`,
-      {
-        cause: err,
-        retryAfterSeconds: 5,
-      },
-    );
-  if (err.reason === "corrupt" || err.reason === "incompatible")
-    return conflict(
-      `The MicroVM ${id} cannot be resumed: its suspended state is ${err.reason} here. It is still suspended.`,
-    );
-  return new TorporError("internal", `resume of ${id} failed`, { cause: err });
+  const reason = err instanceof HostError ? err.reason : err instanceof TorporError ? err.kind : undefined;
+  switch (reason) {
+    case "capacity":
+    case "no_space":
+      return new TorporError(
+        "unavailable",
+        `The host has no room to resume the MicroVM ${id} now. It is still suspended.`,
+        { cause: err, retryAfterSeconds: 5 },
+      );
+    case "corrupt":
+    case "incompatible":
+      return conflict(
+        `The MicroVM ${id} cannot be resumed: its suspended state is ${reason} here. It is still suspended.`,
+      );
+    default:
+      return err instanceof TorporError ? err : new TorporError("internal", `resume of ${id} failed`, { cause: err });
+  }
 }

@@ -9,6 +9,9 @@ export const REASON = {
   launchNoRoom: "The MicroVM could not be started because its host has no room for it.",
   launchInterrupted:
     "The MicroVM's start was interrupted by a restart of the service, so its run hook may not have finished.",
+  suspendNoRoom: "The MicroVM could not be suspended: its host has no disk space for the snapshot. It runs on.",
+  suspendFailed: "The MicroVM could not be suspended because of an error on its host. It runs on.",
+  suspendInterrupted: "The MicroVM's suspension was interrupted by a restart of the service. It runs on.",
   instanceLost: "The MicroVM's virtual machine ended unexpectedly.",
   hostRestarted: "The MicroVM's virtual machine was not running any more after a restart of its host or the service.",
   snapshotLost: "The MicroVM's suspended state is no longer on its host.",

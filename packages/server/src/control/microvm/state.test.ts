@@ -16,7 +16,7 @@ const STATES: Record<Phase, MicrovmState> = {
 const EVENTS: MicrovmEvent[] = [
   { kind: "launched" },
   { kind: "suspend" },
-  { kind: "suspended", expiresAt: 7 },
+  { kind: "suspended", at: 7 },
   { kind: "suspendFailed", reason: "disk" },
   { kind: "resume" },
   { kind: "resumed" },
@@ -59,6 +59,13 @@ test("the terminate hook is for instances that run", () => {
     ["SUSPENDED", false],
     ["RESUMING", true],
   ]);
+});
+
+test("the suspended duration counts from the suspend, and never ends without a policy", () => {
+  const vm = someMicrovm(STATES.SUSPENDING);
+  expect(step(vm, { kind: "suspended", at: 7 }).next).toMatchObject({ expiresAt: 600_007 });
+  const unlimited = { ...vm, spec: { ...vm.spec, idlePolicy: null } };
+  expect(step(unlimited, { kind: "suspended", at: 7 }).next).toMatchObject({ expiresAt: null });
 });
 
 test("a failed resume leaves the expiry where it was", () => {

@@ -10,8 +10,8 @@ export type MicrovmEvent =
   /** The instance runs and its run hook has answered. */
   | { readonly kind: "launched" }
   | { readonly kind: "suspend" }
-  /** The snapshot is durable. `expiresAt`: end of the suspended duration in steady time, null for never. */
-  | { readonly kind: "suspended"; readonly expiresAt: number | null }
+  /** The snapshot is durable. `at`: steady time, from which its suspended duration counts. */
+  | { readonly kind: "suspended"; readonly at: number }
   /** No snapshot could be made and the instance runs on. */
   | { readonly kind: "suspendFailed"; readonly reason: string }
   | { readonly kind: "resume" }
@@ -78,7 +78,10 @@ export function step(
     case "suspend":
       return { next: { ...core, state: "SUSPENDING" }, effects: ["suspend"] };
     case "suspended":
-      return { next: { ...core, state: "SUSPENDED", resuming: false, expiresAt: event.expiresAt }, effects: [] };
+      return {
+        next: { ...core, state: "SUSPENDED", resuming: false, expiresAt: expiryAfter(vm, event.at) },
+        effects: [],
+      };
     case "suspendFailed":
       return { next: { ...core, state: "RUNNING", reason: event.reason }, effects: [] };
     case "resume":
@@ -101,5 +104,8 @@ export function step(
 }
 
 const runs = (vm: Microvm): boolean => ["RUNNING", "SUSPENDING", "RESUMING"].includes(phaseOf(vm));
+function expiryAfter({ spec }: Microvm, at: number): number | null {
+  return spec.idlePolicy ? at + spec.idlePolicy.suspendedDurationSeconds * 1000 : null;
+}
 const expiryOf = (vm: Microvm): number | null => (vm.state === "SUSPENDED" ? vm.expiresAt : null);
 const reasonOf = (vm: Microvm): string => (vm.state === "TERMINATING" ? vm.reason : "");

@@ -196,8 +196,9 @@ export class FakeHost implements HostClient {
     this.#listeners.push(listener);
   }
 
-  async *logs(id: string): AsyncIterable<LogLine> {
+  async *logs(id: string, { follow }: { readonly follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine> {
     yield { time: 1, stream: "stdout", text: `hello from ${id}` };
+    if (follow) await abortable(new Promise<never>(() => {}), signal);
   }
 
   async close(): Promise<void> {}

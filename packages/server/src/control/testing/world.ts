@@ -67,6 +67,8 @@ export class World {
   readonly #options: WorldOptions;
   /** Points at which operations wait, and what lets them go on. */
   readonly #held = new Map<string, { readonly reached: () => void; readonly released: Promise<void> }>();
+  /** What calls to the store fail with for now. */
+  storeFailure: Error | undefined;
   /** How often a server has died. */
   crashes = 0;
   #process: Process | undefined;
@@ -144,7 +146,7 @@ export class World {
         maxArtifactBytes: 1 << 20,
         ...this.#options,
       },
-      store: watched(store, boundary),
+      store: watched(store, boundary, () => this.storeFailure),
       host,
       tokens: this.#tokens(),
       blobs: this.#blobs(),
@@ -310,7 +312,7 @@ function never<T>(): Promise<T> {
 }
 
 /** The store with a boundary before and after each call: before, nothing is written; after, all of it. */
-function watched(store: Store, boundary: (name: string) => Promise<void>): Store {
+function watched(store: Store, boundary: (name: string) => Promise<void>, failing: () => Error | undefined): Store {
   const wrap = <T extends object>(target: T, path: string): T =>
     new Proxy(target, {
       get: (_, name) => {
@@ -320,6 +322,8 @@ function watched(store: Store, boundary: (name: string) => Promise<void>): Store
         if (typeof value !== "function") return value;
         return async (...args: unknown[]) => {
           await boundary(`${at}:before`);
+          const failure = failing();
+          if (failure) throw failure;
           const result: unknown = await Reflect.apply(value, target, args);
           await boundary(`${at}:after`);
           return result;

@@ -279,8 +279,6 @@ describe("a body", () => {
   });
 
   test("that is waited for with Expect is asked for only when it is wanted", async () => {
-    at = await startServer({ sendContinue: true });
-    await at.store.createBucket("bucket", ALICE.accountId);
     const ask = async (path: string): Promise<string> => {
       const signed = await sign(at, { path, payload: "UNSIGNED-PAYLOAD", headers: { "content-length": "2" } });
       const socket = connect(at.port, "127.0.0.1");

@@ -1,17 +1,15 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { FileStore } from "../../blobs/file-store.ts";
 import type { AccessKeys } from "../../control/request-context.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { errnoOf } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
+import type { S3Handler } from "../server.ts";
 import { authenticate } from "../sigv4/sigv4.ts";
 import { Reply } from "./reply.ts";
 import { routeOf } from "./route.ts";
 import { S3Error, toS3Error } from "./s3-error.ts";
 import { parseS3Request } from "./s3-request.ts";
-
-/** Answers one S3 request, whatever comes; nothing of its body has been read. Never rejects. */
-export type S3Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
 
 export interface S3HandlerOptions {
   readonly store: FileStore;
@@ -21,17 +19,16 @@ export interface S3HandlerOptions {
   readonly region: string;
   /** Hosts under this domain (without port) name their bucket: `<bucket>.<domain>`. Default: path style only. */
   readonly virtualHostDomain?: string;
-  /**
-   * True where the server hands over the requests of its `checkContinue` event: the handler then sends `100 Continue`
-   * when it wants the body, so that a refused upload is never sent. By default Node has sent it.
-   */
-  readonly sendContinue?: boolean;
 }
 
+/**
+ * S3 over the embedded store. The handler gets requests before their `100 Continue` (Node's `checkContinue` event) and
+ * sends it when it wants the body: an upload that is refused is never sent.
+ */
 export function createS3Handler(options: S3HandlerOptions): S3Handler {
   return async (incoming, response) => {
     const { clock, region } = options;
-    const holdsBody = options.sendContinue === true && incoming.headers.expect?.toLowerCase() === "100-continue";
+    const holdsBody = incoming.headers.expect?.toLowerCase() === "100-continue";
     const reply = new Reply(incoming, response, clock, holdsBody);
     const log = options.log.child({ requestId: reply.requestId });
     // A client that goes away shows as a failed read or write where it matters; nobody else is to hear of it.

@@ -44,7 +44,7 @@ export async function startServer(
   const keys = { find: async (id: string) => KEYS.get(id) };
   const handler = createS3Handler({ store, keys, clock, log: createLog("silent"), region: "us-east-1", ...options });
   const server = createServer((request, response) => void handler(request, response));
-  if (options.sendContinue) server.on("checkContinue", (request, response) => void handler(request, response));
+  server.on("checkContinue", (request, response) => void handler(request, response));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   onTestFinished(async () => {
     server.closeAllConnections();

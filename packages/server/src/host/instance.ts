@@ -286,6 +286,8 @@ export class Instance {
   /** Stops watching; the VMM runs on. */
   async detach(): Promise<void> {
     this.#live?.watching.abort();
+    this.#live?.vmm.detach();
+    this.#live = undefined;
     await this.logs.close();
   }
 

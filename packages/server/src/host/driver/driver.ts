@@ -109,6 +109,8 @@ export interface Vmm {
   saveDevices(): Promise<string>;
   /** While paused, of a restored VMM: the pages that differ from its template, durable at `out`. */
   saveMemory(out: string, signal: AbortSignal): Promise<MemoryDiff>;
+  /** Lets go of the VMM, which runs on; a later daemon can adopt it. `ended` never resolves then. */
+  detach(): void;
   /** SIGKILL, and waits until the process is gone. Everything that must be durable has been made so before. */
   kill(): Promise<void>;
 }

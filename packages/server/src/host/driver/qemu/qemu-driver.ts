@@ -30,6 +30,9 @@ export interface QemuOptions {
   readonly log: Log;
 }
 
+/** A VMM serves one QMP client at a time: an earlier daemon that is still on its way out must have let go. */
+const ADOPT_MS = 20_000;
+
 /** What is needed to find a VMM again. Written before the VMM runs anything. */
 interface VmmRecord extends ProcessIdentity {
   readonly templateMemory: string | null;
@@ -122,7 +125,7 @@ export class QemuDriver implements Driver {
     if (!record || !isOurs(dir, record)) return undefined;
     let qmp: Qmp;
     try {
-      qmp = await Qmp.connect(join(dir.path, "vmm.sock"), AbortSignal.any([signal, AbortSignal.timeout(5000)]));
+      qmp = await Qmp.connect(join(dir.path, "vmm.sock"), AbortSignal.any([signal, AbortSignal.timeout(ADOPT_MS)]));
     } catch (err) {
       this.#options.log.warn({ err, id: dir.id, pid: record.pid }, "vmm does not answer");
       return undefined;

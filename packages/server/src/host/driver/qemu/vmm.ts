@@ -27,11 +27,13 @@ export class QemuVmm implements Vmm {
   readonly pid: number;
   readonly ended: Promise<string>;
   readonly #parts: QemuVmmParts;
+  #detached = false;
 
   constructor(parts: QemuVmmParts) {
     this.#parts = parts;
     this.pid = parts.process.pid;
     this.ended = parts.qmp.closed.then(async () => {
+      if (this.#detached) return await new Promise<never>(() => {});
       // The connection can only be lost with the process, unless the VMM misbehaves: then it is ended.
       await endProcess(parts.process);
       return `the VMM ended${await lastWords(parts.dir)}`;
@@ -74,6 +76,11 @@ export class QemuVmm implements Vmm {
     if (template === undefined) throw new Error("a booted VMM has its memory in its own file");
     const args = ["save-memory", "--pid", String(this.pid), "--template", template, "--out", out];
     return JSON.parse(await run(this.#parts.helper, args, { signal })) as MemoryDiff;
+  }
+
+  detach(): void {
+    this.#detached = true;
+    this.#parts.qmp.close();
   }
 
   async kill(): Promise<void> {

@@ -134,8 +134,8 @@ EOF
       Dockerfile: "FROM debian:bookworm\nCOPY a.txt /a\nRUN date +%N >/when\nCMD cat /when",
       "a.txt": "A",
     };
-    const first = await shop.attempt(builder, files);
-    const second = await shop.attempt(builder, files, { environment: { VERSION: "2" } });
+    const first = await shop.attempt(builder, files, { diskGib: 1 });
+    const second = await shop.attempt(builder, files, { diskGib: 1, environment: { VERSION: "2" } });
     expect(first.image.receipt.reused).toEqual([]);
     expect(second.image.receipt.reused).toEqual(["layer cache"]);
     expect(second.log).toMatch(/Using cache/);
@@ -212,6 +212,12 @@ CMD true`,
         /Dockerfile:2: RUN failed with exit status \d+\. Builds have 1024 MiB of memory, and it ran out/,
       ],
       [
+        "a step kills everything that it can see",
+        "FROM debian:bookworm\nRUN kill -9 -1; sleep 10\nCMD true",
+        "CONTAINER_BUILD_FAILED",
+        /Dockerfile:2: RUN failed: buildah ended with exit status 137/,
+      ],
+      [
         "a step writes one file without end",
         "FROM debian:bookworm\nRUN dd if=/dev/zero of=/big bs=1M count=100000\nCMD true",
         "DISK_STORAGE_FULL",
@@ -251,7 +257,7 @@ CMD true`,
   test("that bombs with forks is stopped by its limit, and goes on", async () => {
     const { log } = await shop.attempt(builder, {
       Dockerfile:
-        "FROM debian:bookworm\nRUN i=0; while [ $i -lt 1000 ]; do sleep 30 & i=$((i+1)); done 2>&1 | tail -1; true\nCMD true",
+        "FROM debian:bookworm\nRUN i=0; while [ $i -lt 1000 ]; do sleep 2 & i=$((i+1)); done 2>&1 | tail -1; true\nCMD true",
     });
     expect(log).toMatch(/[Cc]annot fork/);
   });
@@ -267,9 +273,8 @@ CMD true`,
 
   test("sees of the host neither files, processes, devices, network nor users, and cannot become more", async () => {
     await writeFile(join(shop.dataDir, "host-secret"), "host-secret");
-    const { log } = await shop
-      .attempt(builder, {
-        Dockerfile: `FROM debian:bookworm AS s
+    const { log } = await shop.attempt(builder, {
+      Dockerfile: `FROM debian:bookworm AS s
 RUN ln -s /etc /evil && ln -s / /root-link
 FROM debian:bookworm
 RUN echo "uids $(tr -s ' ' </proc/self/uid_map)"
@@ -284,12 +289,10 @@ RUN echo "environment $(env | cut -d= -f1 | sort | tr '\\n' ' ')"
 RUN echo "found $(find / -name host-secret 2>/dev/null | wc -l)"
 RUN --mount=type=bind,from=s,source=/evil,target=/m echo "passwd $(cat /m/passwd | wc -l)"
 RUN --mount=type=bind,from=s,source=/root-link,target=/m echo "found $(find /m -name host-secret 2>/dev/null | wc -l)"
-RUN kill -9 -1 || true
 CMD true`,
-      })
-      .catch(async (err: unknown) => ({ log: String(err) }));
+    });
     for (const seen of [
-      /uids 0 300000 65536/,
+      /uids +0 300000 65536/,
       /devices fd full null ptmx pts random shm stderr stdin stdout tty urandom zero/,
       /interfaces lo$/m,
       /sysctl refused/,

@@ -2,6 +2,8 @@ import { posix } from "node:path";
 
 /** Where things are in the jail. */
 export const IN_JAIL = {
+  /** The unpacked artifact, read-only; buildah gets a writable view of it at the second place. */
+  artifact: "/artifact",
   context: "/context",
   dockerfile: "/build/Dockerfile",
   baseStore: "/base",
@@ -56,7 +58,10 @@ sync -f /w`,
  */
 export function buildImage(ignoreFile: string | undefined): string[] {
   return script(
-    `exec buildah --root /w/root --runroot /run/buildah --storage-driver overlay $BASES build "$@" ${IN_JAIL.context}`,
+    // buildah opens what it bind-mounts for writing. The changes belong in the store, where they are counted.
+    `rm -rf /w/tmp/context && mkdir -p ${IN_JAIL.context} /w/tmp/context/upper /w/tmp/context/work
+mount -t overlay overlay -o lowerdir=${IN_JAIL.artifact},upperdir=/w/tmp/context/upper,workdir=/w/tmp/context/work ${IN_JAIL.context}
+exec buildah --root /w/root --runroot /run/buildah --storage-driver overlay $BASES build "$@" ${IN_JAIL.context}`,
     "--isolation=chroot",
     "--format=docker",
     "--pull-never",

@@ -221,7 +221,7 @@ class JailedBuilder implements Builder {
         store.request({
           argv: buildImage(await ignoreFile(work)),
           binds: [
-            { source: join(work, "context"), target: IN_JAIL.context },
+            { source: join(work, "context"), target: IN_JAIL.artifact },
             { source: join(work, "Dockerfile"), target: IN_JAIL.dockerfile },
           ],
           network: this.#network(request),

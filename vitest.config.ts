@@ -20,6 +20,16 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
+      {
+        // Real image builds, in the jail that production uses: root and the artifacts are needed, no VM.
+        test: {
+          name: "build",
+          include: ["packages/*/test/build/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
     ],
   },
 });

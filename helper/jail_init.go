@@ -71,6 +71,10 @@ func initJail(control *os.File) (int, error) {
 	if err := limitJailProcess(start.MaxFileBytes); err != nil {
 		return 0, err
 	}
+	// A namespace of its own would give a build step the capabilities back that buildah has taken from it.
+	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+		return 0, fmt.Errorf("forbid nested user namespaces: %w", err)
+	}
 	if err := dropJailCapabilities(); err != nil {
 		return 0, err
 	}

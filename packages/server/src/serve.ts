@@ -78,7 +78,6 @@ export async function serve(config: Config, _origins: Origins, log: Log): Promis
     clock,
     log,
     region: config.region,
-    sendContinue: true,
   });
   const api = rooms.use(await createApiServer({ config, version, log, clock, keys, operations, extensions, s3 }));
 

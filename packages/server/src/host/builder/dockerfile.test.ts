@@ -77,6 +77,38 @@ test("an image name that spans lines is replaced without moving the lines after 
   expect(text).toContain("FROM docker.io/library/debian:bookworm");
 });
 
+test("what only looks like a heredoc is none, what is one hides what it holds", () => {
+  const text = [
+    "FROM debian:bookworm",
+    "RUN python3 -c 'x = 3 << 30'",
+    'RUN echo $((1<<2)) "a <<EOF b" \\<<EOF',
+    "ENV X=<<EOF",
+    "RUN cat <<'EOF' >/a && cat 3<<-END <<<word",
+    "FROM nosuch",
+    "EOF",
+    "\tRUNN",
+    "\tEND",
+    "RUN echo a \\",
+    "# a comment within",
+    "",
+    "  b <<LAST",
+    "UNKNOWN",
+    "LAST",
+    "CMD true",
+  ].join("\n");
+  const checked = check(text);
+  expect(checked.stages[0]?.map((step) => `${step.line} ${step.keyword}`)).toEqual([
+    "1 FROM",
+    "2 RUN",
+    "3 RUN",
+    "4 ENV",
+    "5 RUN",
+    "10 RUN",
+    "16 CMD",
+  ]);
+  expect(checked.text).toBe(text.replace("FROM debian:", "FROM docker.io/library/debian:"));
+});
+
 test("a base that stands in for another says so", () => {
   expect(check("FROM public.ecr.aws/lambda/microvms:al2023-minimal").notices.join()).toMatch(
     /Dockerfile:1: public\.ecr\.aws\/lambda\/microvms:al2023-minimal is not on this host\. A stand-in is used: Debian/,

@@ -1,19 +1,18 @@
 import {
   Add,
   Arg,
-  Copy,
   DockerfileParser,
   type Flag,
   From,
   type Instruction,
   ModifiableInstruction,
   Onbuild,
-  Run,
 } from "dockerfile-ast";
 import { messageOf } from "../../lib/errors.ts";
 import { BuildError } from "../host-client.ts";
 import { buildFailed } from "./build-error.ts";
 import { isGitSource, isUrl, judgeFlag } from "./dockerfile-flags.ts";
+import { type Heredoc, hideHeredocs } from "./dockerfile-heredocs.ts";
 import { ExpansionError, expandVariables } from "./dockerfile-variables.ts";
 import { familiarName, parseImageName } from "./image-name.ts";
 
@@ -127,8 +126,10 @@ class Check {
   }
 
   run(): CheckedDockerfile {
-    const file = DockerfileParser.parse(this.#text);
-    this.#escape = file.getEscapeCharacter();
+    this.#escape = DockerfileParser.parse(this.#text).getEscapeCharacter();
+    const { text, heredocs } = hideHeredocs(this.#text, this.#escape);
+    this.#checkHeredocs(heredocs);
+    const file = DockerfileParser.parse(text);
     const instructions = file.getInstructions();
     if (instructions.length > MAX_INSTRUCTIONS)
       throw buildFailed(`The Dockerfile has more than ${MAX_INSTRUCTIONS} instructions.`);
@@ -152,7 +153,6 @@ class Check {
     if (!stage && keyword !== "FROM" && keyword !== "ARG")
       throw this.#refuse(line, `${keyword} stands before the first FROM`);
     if (!instruction.getRawArgumentsContent()) throw this.#refuse(line, `${keyword} needs an argument`);
-    this.#checkHeredocs(instruction, line);
     if (instruction instanceof From) {
       this.#from(instruction, line);
       return;
@@ -266,12 +266,12 @@ class Check {
       throw this.#refuse(line, `ONBUILD cannot trigger ${JSON.stringify(shorten(trigger))}`);
   }
 
-  #checkHeredocs(instruction: Instruction, line: number): void {
-    if (!(instruction instanceof Run || instruction instanceof Copy)) return;
-    const heredocs = instruction.getHeredocs();
-    if (heredocs.length > MAX_HEREDOCS) throw this.#refuse(line, `more than ${MAX_HEREDOCS} heredocs`);
-    const open = heredocs.find((heredoc) => heredoc.getDelimiterRange() === null);
-    if (open) throw this.#refuse(line, `the heredoc ${JSON.stringify(shorten(open.getName()))} has no end`);
+  #checkHeredocs(heredocs: readonly Heredoc[]): void {
+    for (const { name, line, ended } of heredocs) {
+      if (!ended) throw this.#refuse(line, `the heredoc ${JSON.stringify(shorten(name))} has no end`);
+      if (heredocs.filter((other) => other.line === line).length > MAX_HEREDOCS)
+        throw this.#refuse(line, `more than ${MAX_HEREDOCS} heredocs`);
+    }
   }
 
   #expand(text: string, line: number): string {

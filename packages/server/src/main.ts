@@ -51,8 +51,9 @@ async function serve({ config, origins }: Call): Promise<number> {
 
 async function doctor({ config, json }: Call): Promise<number> {
   const { runDoctor } = await import("./doctor/doctor.ts");
+  const { probeWithGuest } = await import("./doctor/probe.ts");
   const { reportText } = await import("./doctor/report.ts");
-  const report = await runDoctor(config, {}, new AbortController().signal);
+  const report = await runDoctor(config, { probeAccelerator: probeWithGuest(config) }, new AbortController().signal);
   process.stdout.write(json ? `${JSON.stringify(report)}\n` : reportText(report, process.stdout.isTTY === true));
   return report.ok ? 0 : 1;
 }

@@ -23,7 +23,7 @@ func jailVerbs() map[string]verb {
 		"jail": {
 			"jail --toolchain DIR --uid-base N [--name NAME --memory-bytes N --pids N] [--netns PATH|--host-net]\n" +
 				"      [--store IMAGE] [--bind SRC:DST[:rw]] … [--env K=V] … [--resolv FILE] [--max-file-bytes N]\n" +
-				"      [--grace-ms N] [--die-with-stdin] [--status-fd N] -- PROGRAM ARG…\n" +
+				"      [--grace-ms N] [--die-with-stdin] [--merge-output] [--status-fd N] -- PROGRAM ARG…\n" +
 				"      runs PROGRAM as uid 0 of its own namespaces, mapped to N…N+65535, in a root that holds the toolchain's\n" +
 				"      /usr and what --bind and --store (an ext4 image, mounted at /w) name; nothing of it outlives this process",
 			func(args []string) error { return jail(args) },
@@ -60,7 +60,7 @@ type jailOptions struct {
 	uidBase                               int
 	memoryBytes, pids                     int64
 	maxFileBytes                          uint64
-	hostNet, dieWithStdin                 bool
+	hostNet, dieWithStdin, mergeOutput    bool
 	statusFd                              int
 	grace                                 time.Duration
 	mounts                                []jailBind
@@ -89,6 +89,7 @@ func parseJail(args []string) (*jailOptions, error) {
 	fs.Uint64Var(&o.maxFileBytes, "max-file-bytes", 0, "")
 	fs.BoolVar(&o.hostNet, "host-net", false, "")
 	fs.BoolVar(&o.dieWithStdin, "die-with-stdin", false, "")
+	fs.BoolVar(&o.mergeOutput, "merge-output", false, "")
 	fs.IntVar(&o.statusFd, "status-fd", -1, "")
 	graceMs := fs.Int("grace-ms", 2000, "")
 	fs.Func("bind", "", func(s string) error {
@@ -216,6 +217,9 @@ func startJail(o *jailOptions, limits *jailLimits, stop <-chan os.Signal) (statu
 	cmd := exec.Command("/proc/self/exe", "jail-init")
 	cmd.Env = jailEnv
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if o.mergeOutput { // one pipe keeps the order of lines
+		cmd.Stderr = os.Stdout
+	}
 	cmd.ExtraFiles = []*os.File{controlRead, failureWrite}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:                 flags,

@@ -28,6 +28,8 @@ temporary=$out/.base.$$
 trap 'rm -rf "$temporary"' EXIT
 mkdir "$temporary"
 echo "making the base image (Debian 12): about 30 seconds and 200 MB" >&2
+# One date for all files, so that the same packages give the same bytes. It also makes Python tie its byte code to the
+# content of its sources instead of their times.
 export SOURCE_DATE_EPOCH=1700000000
 sources $suite | mmdebstrap --quiet --mode=root --variant=minbase --format=tar --include=$packages \
   --keyring="$KEYRING" --aptopt='APT::Install-Recommends "false"' \

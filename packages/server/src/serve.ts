@@ -1,8 +1,116 @@
-import type { Config, Origins } from "./config.ts";
-import { TorporError } from "./lib/errors.ts";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { createS3Handler } from "./api/s3/s3-handler.ts";
+import { createApiServer } from "./api/server.ts";
+import type { BlobSource } from "./blobs/blob-store.ts";
+import { fileBlobSource } from "./blobs/file-source.ts";
+import { FileStore } from "./blobs/file-store.ts";
+import { externalBlobSource } from "./blobs/external-source.ts";
+import { type Config, endpointDomain, type Origins } from "./config.ts";
+import { createControl } from "./control/control.ts";
+import { writeCredentials } from "./control/keys.ts";
+import { openTokenService } from "./control/token/token-service.ts";
+import { openAuthority } from "./endpoint/authority.ts";
+import { createEndpointServer } from "./endpoint/server.ts";
+import { openHost } from "./host/open-host.ts";
+import { systemClock } from "./lib/clock.ts";
 import type { Log } from "./lib/log.ts";
+import { openStore } from "./store/open.ts";
 
-/** Runs the server until it is told to stop. */
-export async function serve(_config: Config, _origins: Origins, _log: Log): Promise<void> {
-  throw new TorporError("unavailable", "this build has no rooms to serve yet");
+/**
+ * Builds every room of the server, each on those below it, and runs until SIGINT or SIGTERM. What is built later is
+ * closed earlier. Microvms outlive the server: the next one adopts them.
+ */
+export async function serve(config: Config, _origins: Origins, log: Log): Promise<void> {
+  const stopped = stopSignal(log);
+  await using rooms = new AsyncDisposableStack();
+  const clock = systemClock;
+  await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
+
+  const store = await openStore(join(config.dataDir, "torpor.db"), log);
+  rooms.defer(() => store.close());
+  const host = await openHost(config, log, stopped);
+  rooms.defer(() => host.close());
+  const objects = await FileStore.open(join(config.dataDir, "s3"), {
+    maxObjectBytes: config.maxObjectBytes,
+    reservedBytes: config.reservedDiskMib * 2 ** 20,
+    clock,
+    log,
+  });
+  const blobs: BlobSource = config.s3Endpoint ? externalBlobSource(config) : fileBlobSource(objects, config.accountId);
+  const tokens = await openTokenService(join(config.dataDir, "keys", "endpoint-tokens.json"), clock, log);
+  const certificates = await openAuthority({ dataDir: config.dataDir, domain: endpointDomain(config), clock, log });
+  rooms.use(certificates);
+
+  const control = await createControl({
+    config,
+    store,
+    host,
+    tokens,
+    blobs,
+    clock,
+    log,
+    endpointName: (label) => {
+      const { port } = endpoint.address;
+      return `${label}.${endpointDomain(config)}${port === 443 ? "" : `:${port}`}`;
+    },
+  });
+  rooms.defer(() => control.close());
+  const endpoint = rooms.use(
+    createEndpointServer({
+      host: config.endpointHost,
+      port: config.endpointPort,
+      domain: endpointDomain(config),
+      tls: certificates,
+      gate: control.gate,
+      tokens,
+      log,
+      clock,
+    }),
+  );
+  const api = createApiServer({
+    host: config.apiHost,
+    port: config.apiPort,
+    region: config.region,
+    keys: control.keys,
+    operations: control.operations,
+    extensions: control.extensions,
+    s3: createS3Handler({ store: objects, keys: control.keys, clock, log, region: config.region }),
+    clock,
+    log,
+  });
+  rooms.defer(() => api.close());
+
+  await endpoint.listen();
+  await control.start();
+  await api.listen();
+  const key = await control.keys.rootKey(config.accountId);
+  const endpointUrl = `http://${api.address.host}:${api.address.port}`;
+  await writeCredentials(config.dataDir, {
+    endpointUrl,
+    endpointPort: endpoint.address.port,
+    region: config.region,
+    accountId: config.accountId,
+    accessKeyId: key.accessKeyId,
+    secretAccessKey: key.secretAccessKey,
+    caFile: certificates.caFile,
+  });
+  log.info({ api: endpointUrl, endpoint: endpoint.address, isolation: host.facts.isolation }, "serving");
+  await new Promise<void>((resolve) => {
+    if (stopped.aborted) resolve();
+    else stopped.addEventListener("abort", () => resolve(), { once: true });
+  });
+  log.info("stopping; microvms run on");
+}
+
+/** Aborted by the first SIGINT or SIGTERM; a second one ends the process at once. */
+function stopSignal(log: Log): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const)
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(1);
+      log.info({ signal: name }, "stop requested");
+      controller.abort(new Error(`stopped by ${name}`));
+    });
+  return controller.signal;
 }

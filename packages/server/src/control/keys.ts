@@ -47,8 +47,13 @@ export interface Credentials {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly region: string;
+  readonly accountId: string;
   /** Of the API. */
   readonly endpointUrl: string;
+  /** Of the microvms' HTTPS endpoint. */
+  readonly endpointPort: number;
+  /** What its clients are to trust; undefined where the operator's own certificate needs nothing. */
+  readonly caFile: string | undefined;
 }
 
 /** Where local tools such as `torpor env` find the root key. */

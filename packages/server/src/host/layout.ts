@@ -16,7 +16,7 @@ export class HostLayout {
     this.vms = join(dataDir, "vms");
     this.templates = join(dataDir, "templates");
     this.logs = join(dataDir, "logs", "microvms");
-    const longest = join(this.vms, `microvm-${"x".repeat(36)}`, "qmp.sock");
+    const longest = join(this.vms, `microvm-${"x".repeat(36)}`, "vmm.sock");
     if (longest.length > SOCKET_PATH_MAX)
       throw new TorporError(
         "invalid_input",

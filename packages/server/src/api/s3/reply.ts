@@ -8,6 +8,8 @@ import { element, type Markup, XML_DECLARATION } from "./wire/xml-write.ts";
 
 /** How long a client may wait for the first byte of a slow answer, and between two. */
 const KEEP_ALIVE_MS = 10_000;
+/** A client that takes nothing of a stream for so long is cut off. */
+const STREAM_IDLE_MS = 60_000;
 /** What is read and thrown away of a refused body, so that a client that sends first and reads later gets its answer. */
 const MAX_DISCARDED_BYTES = 16 * 2 ** 20;
 const MAX_DISCARD_MS = 5_000;
@@ -52,6 +54,7 @@ export class Reply {
 
   /** Sends the stream as fast as the client reads; a client that goes away ends it, and that is no error of ours. */
   async stream(status: number, headers: OutgoingHttpHeaders, body: Readable): Promise<void> {
+    this.#response.setTimeout(STREAM_IDLE_MS);
     this.#response.writeHead(status, headers);
     await pipeline(body, this.#response);
   }

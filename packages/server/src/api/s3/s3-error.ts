@@ -103,6 +103,7 @@ const FROM_STORE: Readonly<Record<StoreErrorCode, S3ErrorCode>> = {
   precondition_failed: "PreconditionFailed",
 };
 
+/** Other words than the signature check's own, which are those of other AWS protocols. */
 const FROM_SIGNATURE: Readonly<Record<SignatureFailure, readonly [S3ErrorCode, message?: string]>> = {
   missing: ["AccessDenied"],
   incomplete: ["AuthorizationHeaderMalformed"],

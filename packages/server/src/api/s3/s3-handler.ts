@@ -7,7 +7,7 @@ import type { Log } from "../../lib/log.ts";
 import { authenticate } from "../sigv4/sigv4.ts";
 import { Reply } from "./reply.ts";
 import { routeOf } from "./route.ts";
-import { toS3Error } from "./s3-error.ts";
+import { S3Error, toS3Error } from "./s3-error.ts";
 import { parseS3Request } from "./s3-request.ts";
 
 /** Answers one S3 request, whatever comes; nothing of its body has been read. Never rejects. */
@@ -28,9 +28,6 @@ export interface S3HandlerOptions {
   readonly sendContinue?: boolean;
 }
 
-/** A connection on which nothing moves for so long while an answer is sent is cut. */
-const REPLY_IDLE_MS = 60_000;
-
 export function createS3Handler(options: S3HandlerOptions): S3Handler {
   return async (incoming, response) => {
     const { clock, region } = options;
@@ -39,8 +36,8 @@ export function createS3Handler(options: S3HandlerOptions): S3Handler {
     const log = options.log.child({ requestId: reply.requestId });
     // A client that goes away shows as a failed read or write where it matters; nobody else is to hear of it.
     response.on("error", (err) => log.debug({ err }, "s3 client went away"));
-    response.setTimeout(REPLY_IDLE_MS);
     try {
+      refuseOldSignatures(incoming);
       const auth = await authenticate(signedRequest(incoming), options.keys, {
         now: () => clock.now(),
         expectedRegion: region,
@@ -56,6 +53,14 @@ export function createS3Handler(options: S3HandlerOptions): S3Handler {
       if (!response.destroyed) reply.error(refusal, incoming.url?.split("?", 1)[0] ?? "");
     }
   };
+}
+
+/** Signature version 2, which some clients still presign with, has words of its own: it says what to change. */
+function refuseOldSignatures(incoming: IncomingMessage): void {
+  if (/[?&]AWSAccessKeyId=/.test(incoming.url ?? "") || incoming.headers.authorization?.startsWith("AWS "))
+    throw new S3Error("InvalidRequest", {
+      message: "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+    });
 }
 
 function signedRequest(incoming: IncomingMessage): Parameters<typeof authenticate>[0] {

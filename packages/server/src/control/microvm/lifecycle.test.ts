@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from "vitest";
-import { HookError, type HookFailure, HostError } from "../../host/host-client.ts";
+import { type HookFailure, HostError } from "../../host/host-client.ts";
 import { context, World } from "../testing/world.ts";
 
 let world: World;
@@ -24,7 +24,7 @@ test.each<[HookFailure, string]>([
   [{ kind: "timeout" }, "timed out"],
   [{ kind: "failed" }, "failed"],
 ])("a hook that fails (%o) ends the microvm with a reason that says so", async (failure, text) => {
-  world.machine.failNext("launch", new HookError("run", failure));
+  world.machine.failHook("run", failure);
   const first = await world.running(hooked);
   expect([await world.state(first), await world.reason(first)]).toEqual([
     "TERMINATED",
@@ -32,7 +32,7 @@ test.each<[HookFailure, string]>([
   ]);
 
   const second = await world.running(hooked);
-  world.machine.failNext("resume", new HookError("suspend", failure));
+  world.machine.failHook("suspend", failure);
   await world.operations.SuspendMicrovm(at(second), context());
   await world.settled();
   expect([await world.state(second), await world.reason(second)]).toEqual([
@@ -43,7 +43,7 @@ test.each<[HookFailure, string]>([
   const third = await world.running(hooked);
   await world.operations.SuspendMicrovm(at(third), context());
   await world.settled();
-  world.machine.failNext("launch", new HookError("resume", failure));
+  world.machine.failHook("resume", failure);
   // The request was fulfilled as far as it went; the state tells the rest.
   await world.operations.ResumeMicrovm(at(third), context());
   await world.settled();

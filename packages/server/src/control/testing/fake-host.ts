@@ -6,6 +6,7 @@ import {
   ConnectError,
   type HookCall,
   HookError,
+  type HookFailure,
   type HookName,
   type HostClient,
   HostError,
@@ -45,6 +46,13 @@ export class FakeMachine {
   readonly busy = new Set<string>();
   /** Failures to come, an operation's next one first. */
   readonly failures: { readonly operation: HostOperation | "buildTemplate"; readonly error: Error }[] = [];
+
+  /** Answers of guests' hooks to come that are not 200. */
+  readonly hookFailures: HookError[] = [];
+
+  failHook(hook: HookName, failure: HookFailure): void {
+    this.hookFailures.push(new HookError(hook, failure));
+  }
 
   failNext(operation: HostOperation | "buildTemplate", error: Error): void {
     this.failures.push({ operation, error });
@@ -225,11 +233,12 @@ export class FakeHost implements HostClient {
   #hook(name: HookName, call: HookCall | undefined, id: string): void {
     if (!call) return;
     this.#machine.hooks.push(`${name} ${id}`);
-    const index = this.#machine.failures.findIndex(({ error }) => error instanceof HookError && error.hook === name);
-    if (index < 0) return;
-    const [failure] = this.#machine.failures.splice(index, 1);
+    const { hookFailures } = this.#machine;
+    const index = hookFailures.findIndex(({ hook }) => hook === name);
+    const [failure] = index < 0 ? [] : hookFailures.splice(index, 1);
+    if (!failure) return;
     this.#machine.doomed.add(id);
-    if (failure) throw failure.error;
+    throw failure;
   }
 
   #expect(id: string, state: InventoryItem["state"]): FakeInstance {

@@ -40,6 +40,8 @@ export interface WorldOptions {
   readonly maxMicrovms?: number;
   readonly maxConcurrentBuilds?: number;
   readonly maxArtifactBytes?: number;
+  /** What to wait for where the server waits for store or host, so that things meet in other orders. */
+  readonly delay?: () => Promise<void>;
 }
 
 /** One server process: everything that dies with it. */
@@ -65,6 +67,8 @@ export class World {
   readonly #options: WorldOptions;
   /** Points at which operations wait, and what lets them go on. */
   readonly #held = new Map<string, { readonly reached: () => void; readonly released: Promise<void> }>();
+  /** How often a server has died. */
+  crashes = 0;
   #process: Process | undefined;
   #boundariesToCrash: number | undefined;
   #crashed = Promise.withResolvers<void>();
@@ -83,8 +87,12 @@ export class World {
   }
 
   /** As `create` for code that is called many times within one test. */
-  static async within(folder: string, work: (world: World) => Promise<void>): Promise<void> {
-    const world = new World(folder, {});
+  static async within(
+    folder: string,
+    work: (world: World) => Promise<void>,
+    options: WorldOptions = {},
+  ): Promise<void> {
+    const world = new World(folder, options);
     try {
       await world.boot();
       await work(world);
@@ -154,6 +162,7 @@ export class World {
    * after so many boundaries, perhaps while it starts.
    */
   async crash(again?: number): Promise<void> {
+    this.crashes++;
     const dead = this.#now();
     dead.alive = false;
     dead.end();
@@ -164,8 +173,8 @@ export class World {
     await this.boot();
   }
 
-  /** The server will die at the n-th place from now where it waits for the store or the host. */
-  crashAfter(boundaries: number): void {
+  /** The server will die at the n-th place from now where it waits for the store or the host; undefined: it will not. */
+  crashAfter(boundaries: number | undefined): void {
     this.#boundariesToCrash = boundaries;
   }
 
@@ -240,11 +249,13 @@ export class World {
   }
 
   async #boundary(process: { alive: boolean; end?: () => void }, name: string): Promise<void> {
+    await this.#options.delay?.();
     if (!process.alive) return await never();
     const held = this.#held.get(name);
     if (held) {
       held.reached();
       await held.released;
+      if (!process.alive) return await never();
     }
     if (this.#boundariesToCrash === undefined || this.#process !== process) return;
     if (this.#boundariesToCrash-- > 0) return;

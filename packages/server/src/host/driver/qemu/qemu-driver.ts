@@ -122,7 +122,7 @@ export class QemuDriver implements Driver {
     if (!record || !isOurs(dir, record)) return undefined;
     let qmp: Qmp;
     try {
-      qmp = await Qmp.connect(join(dir.path, "qmp.sock"), AbortSignal.any([signal, AbortSignal.timeout(5000)]));
+      qmp = await Qmp.connect(join(dir.path, "vmm.sock"), AbortSignal.any([signal, AbortSignal.timeout(5000)]));
     } catch (err) {
       this.#options.log.warn({ err, id: dir.id, pid: record.pid }, "vmm does not answer");
       return undefined;
@@ -146,7 +146,7 @@ export class QemuDriver implements Driver {
   ): Promise<{ vmm: QemuVmm; qmp: Qmp }> {
     signal.throwIfAborted();
     const { qemu, helper, accelerator } = this.#options;
-    const socket = join(dir.path, "qmp.sock");
+    const socket = join(dir.path, "vmm.sock");
     const args = [
       ...["vmm", "--netns", slot.netns, "--tap", slot.tap, "--uid", String(slot.uid)],
       ...["--qmp", socket, "--log", join(dir.path, "vmm.log")],

@@ -96,7 +96,7 @@ async function create(name: string, server: Server, { microvms }: Clients, abort
 async function followBuild(imageArn: string, server: Server, report: Report, signal: AbortSignal): Promise<void> {
   const imageVersion = "1.0";
   const version = { imageIdentifier: imageArn, imageVersion };
-  for await (const text of server.client.buildLog(imageArn, imageVersion, { follow: true }, signal)) report.quote(text);
+  for await (const text of server.client.buildLog(version, { follow: true }, signal)) report.quote(text);
   const ended = await pollUntil(async () => {
     const found = await server.client.call("GetMicrovmImageVersion", version, signal);
     return found.state === "PENDING" || found.state === "IN_PROGRESS" ? undefined : found;

@@ -94,7 +94,7 @@ function connectionOf(dataDir: string): Connection {
 }
 
 const clientOf = ({ endpointUrl, region, credentials }: Connection): TorporClient =>
-  new TorporClient({ endpoint: endpointUrl, region, credentials });
+  new TorporClient({ endpointUrl, region, credentials });
 
 async function untilHealthy(child: ChildProcess, dataDir: string, logFile: string, signal: AbortSignal) {
   const ended = new Promise<never>((_, reject) => {

@@ -41,8 +41,8 @@ export function openSession(flags: CommonFlags, signal: AbortSignal): Session {
   return {
     out: outputFor(flags.json === true),
     connection,
-    client: new TorporClient({ endpoint: connection.endpointUrl, region, credentials }),
-    store: new ObjectStore({ endpoint: connection.s3EndpointUrl, region, credentials }),
+    client: new TorporClient({ endpointUrl: connection.endpointUrl, region, credentials }),
+    store: new ObjectStore({ endpointUrl: connection.s3EndpointUrl, region, credentials }),
     signal,
   };
 }

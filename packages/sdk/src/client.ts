@@ -30,7 +30,7 @@ const NEVER = new AbortController().signal;
 export class TorporClient {
   readonly #transport: Transport;
 
-  /** @throws TypeError when `endpoint` is not a URL */
+  /** @throws TypeError when `endpointUrl` is not a URL */
   constructor(options: ConnectionOptions) {
     this.#transport = new Transport("lambda", options);
   }
@@ -75,18 +75,17 @@ export class TorporClient {
 
   /** The log of the version's build as it is written; with `follow` the stream ends when the build does. */
   async *buildLog(
-    imageArn: string,
-    imageVersion: string,
+    image: ImageVersion,
     options: { readonly follow: boolean },
     signal: AbortSignal = NEVER,
   ): AsyncGenerator<string, void> {
-    const target = `${versionPath(imageArn, imageVersion)}/log${options.follow ? "?follow=true" : ""}`;
+    const target = `${versionPath(image)}/log${options.follow ? "?follow=true" : ""}`;
     yield* textOf(await this.#transport.send({ method: "GET", target }, signal), signal);
   }
 
   /** What the version's build did and cost. @throws ApiError 404 as long as none has succeeded */
-  async buildReceipt(imageArn: string, imageVersion: string, signal: AbortSignal = NEVER): Promise<Receipt> {
-    const target = `${versionPath(imageArn, imageVersion)}/receipt`;
+  async buildReceipt(image: ImageVersion, signal: AbortSignal = NEVER): Promise<Receipt> {
+    const target = `${versionPath(image)}/receipt`;
     return parseReceipt(await this.#transport.json({ method: "GET", target }, signal));
   }
 
@@ -101,5 +100,11 @@ export class TorporClient {
   }
 }
 
-const versionPath = (imageArn: string, imageVersion: string): string =>
-  `/torpor/v1/images/${encodeLabel(imageArn)}/versions/${encodeLabel(imageVersion)}`;
+/** As GetMicrovmImageVersion names it. */
+export interface ImageVersion {
+  readonly imageIdentifier: string;
+  readonly imageVersion: string;
+}
+
+const versionPath = ({ imageIdentifier, imageVersion }: ImageVersion): string =>
+  `/torpor/v1/images/${encodeLabel(imageIdentifier)}/versions/${encodeLabel(imageVersion)}`;

@@ -1,5 +1,5 @@
 export { ApiError, UnreachableError } from "./api-error.ts";
-export { TorporClient } from "./client.ts";
+export { type ImageVersion, TorporClient } from "./client.ts";
 export type { Health, HostFacts, LogLine, Receipt } from "./extensions.ts";
 export { ObjectStore } from "./object-store.ts";
 export type { Credentials } from "./signer.ts";

@@ -2,8 +2,8 @@ import { ApiError, apiErrorOf, UnreachableError } from "./api-error.ts";
 import { type Credentials, Signer, sha256Hex } from "./signer.ts";
 
 export interface ConnectionOptions {
-  /** URL of the API: `http://127.0.0.1:4700` */
-  readonly endpoint: string;
+  /** `http://127.0.0.1:4700` */
+  readonly endpointUrl: string;
   readonly region: string;
   readonly credentials: Credentials;
 }
@@ -25,7 +25,7 @@ export class Transport {
 
   /** @throws TypeError when the URL is none */
   constructor(service: "lambda" | "s3", options: ConnectionOptions) {
-    this.#base = new URL(options.endpoint);
+    this.#base = new URL(options.endpointUrl);
     this.#signer = new Signer(service, options.region, options.credentials);
   }
 

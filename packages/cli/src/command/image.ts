@@ -152,8 +152,12 @@ function variable(text: string): [string, string] {
 }
 
 /** The log goes to stderr as it is written: stdout is for the result. Returns when the build has ended. */
-async function followBuild(arn: string, imageVersion: string, { client, out, signal }: Session): Promise<void> {
-  for await (const text of client.buildLog(arn, imageVersion, { follow: true }, signal))
+async function followBuild(
+  imageIdentifier: string,
+  imageVersion: string,
+  { client, out, signal }: Session,
+): Promise<void> {
+  for await (const text of client.buildLog({ imageIdentifier, imageVersion }, { follow: true }, signal))
     process.stderr.write(out.style("dim", printable(text)));
 }
 

@@ -3,7 +3,7 @@ import { ApiError, TorporClient, UnreachableError } from "../../src/index.ts";
 import { KEY, listen, type Seen, signatureIsRight } from "./server.ts";
 
 const signal = new AbortController().signal;
-const client = (endpoint: string) => new TorporClient({ endpoint, region: "eu-test-1", credentials: KEY });
+const client = (endpointUrl: string) => new TorporClient({ endpointUrl, region: "eu-test-1", credentials: KEY });
 const IMAGE = "arn:aws:lambda:eu-test-1:000000000000:microvm-image:demo";
 const MICROVM = {
   microvmId: "microvm-3f0c2b7e-8a41-3d5c-9e77-1b2c3d4e5f60",
@@ -138,7 +138,8 @@ describe("logs", () => {
   test("of a build are text as it comes", async () => {
     await using server = await listen((_, response) => response.end("STEP 1: FROM x\nSTEP 2: RUN y\n"));
     let text = "";
-    for await (const piece of client(server.url).buildLog(IMAGE, "1.0", { follow: false }, signal)) text += piece;
+    const build = { imageIdentifier: IMAGE, imageVersion: "1.0" };
+    for await (const piece of client(server.url).buildLog(build, { follow: false }, signal)) text += piece;
     expect(text).toBe("STEP 1: FROM x\nSTEP 2: RUN y\n");
   });
 });
@@ -158,7 +159,8 @@ describe("Torpor's own operations", () => {
     await using server = await listen((seen, response) =>
       response.end(JSON.stringify(seen.url.endsWith("/receipt") ? receipt : { items: [receipt] })),
     );
-    expect(await client(server.url).buildReceipt(IMAGE, "1.0")).toEqual(receipt);
+    const image = { imageIdentifier: IMAGE, imageVersion: "1.0" };
+    expect(await client(server.url).buildReceipt(image)).toEqual(receipt);
     expect(await client(server.url).receipts("microvm-1")).toEqual([receipt]);
     expect(server.seen.map((seen) => decodeURIComponent(seen.url))).toEqual([
       `/torpor/v1/images/${IMAGE}/versions/1.0/receipt`,

@@ -4,7 +4,7 @@ import { ObjectStore } from "../../src/index.ts";
 import { KEY, listen, type Seen, signatureIsRight } from "./server.ts";
 
 const signal = new AbortController().signal;
-const store = (endpoint: string) => new ObjectStore({ endpoint, region: "eu-test-1", credentials: KEY });
+const store = (endpointUrl: string) => new ObjectStore({ endpointUrl, region: "eu-test-1", credentials: KEY });
 
 test("an object goes up in one request whose signature covers its content", async () => {
   await using server = await listen((_, response) => response.end());

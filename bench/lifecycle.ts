@@ -26,10 +26,10 @@ const timed = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
 };
 
 await using server = await TestServer.start();
-const { endpointUrl, region, accessKeyId, secretAccessKey } = server.credentials;
-const torpor = new TorporClient({ endpoint: endpointUrl, region, credentials: { accessKeyId, secretAccessKey } });
+const torpor = new TorporClient({ ...server.credentials, credentials: server.credentials });
+const { signal } = new AbortController();
 const image = await timed("image: upload to ACTIVE", () => buildImage(server, "hello", HELLO));
-const built = await torpor.buildReceipt(image, "1.0");
+const built = await torpor.buildReceipt({ imageIdentifier: image, imageVersion: "1.0" }, signal);
 for (const phase of built.phases) record(`image: ${phase.name}`, phase.ms);
 
 for (let n = 0; n < cycles; n++) {
@@ -42,7 +42,7 @@ for (let n = 0; n < cycles; n++) {
   await server.api.send(new SuspendMicrovmCommand({ microvmIdentifier: vm.id }));
   await untilState(server, vm.id, "SUSPENDED");
   await timed("wake: request to a suspended microvm", () => vm.hello());
-  for (const receipt of await torpor.receipts(vm.id)) {
+  for (const receipt of await torpor.receipts(vm.id, signal)) {
     record(`${receipt.operation}: host, all`, receipt.totalMs);
     for (const phase of receipt.phases) record(`${receipt.operation}: host, ${phase.name}`, phase.ms);
   }

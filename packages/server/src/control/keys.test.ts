@@ -25,7 +25,10 @@ test("credentials are written whole and for their owner alone", async () => {
     accessKeyId: "AKIAAAAAAAAAAAAAAAAA",
     secretAccessKey: "s".repeat(40),
     region: "us-east-1",
+    accountId: "000000000000",
     endpointUrl: "http://127.0.0.1:4700",
+    endpointPort: 4743,
+    caFile: "/ca.pem",
   };
   expect(await writeCredentials(folder, credentials)).toBe(credentialsPath(folder));
   expect(JSON.parse(await readFile(credentialsPath(folder), "utf8"))).toEqual(credentials);

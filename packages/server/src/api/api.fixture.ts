@@ -1,0 +1,249 @@
+import { connect } from "node:net";
+import { LambdaMicrovmsClient, type LambdaMicrovmsClientConfig } from "@aws-sdk/client-lambda-microvms";
+import type { OperationName, OperationOutput, Receipt } from "@torpor/protocol";
+import { onTestFinished } from "vitest";
+import type { Operations, RequestContext } from "../control/request-context.ts";
+import type { LogLine } from "../host/host-client.ts";
+import { type Clock, systemClock } from "../lib/clock.ts";
+import { createLog, type Log } from "../lib/log.ts";
+import type { Extensions } from "./extensions.ts";
+import { type ApiServer, createApiServer, type Limits, type S3Handler } from "./server.ts";
+import { KEY, KEYS, signed } from "./sigv4/signer.fixture.ts";
+
+/** A whole API server on a free port, with operations that answer samples and tell what they were asked. */
+
+export const IMAGE_ARN = "arn:aws:lambda:us-east-1:111122223333:microvm-image:demo-app";
+export const MICROVM = "microvm-3f0c2b7e-8a41-3d5c-9e77-1b2c3d4e5f60";
+const CREATED = new Date(1789482600512);
+
+const image = {
+  imageArn: IMAGE_ARN,
+  name: "demo-app",
+  state: "CREATED",
+  createdAt: CREATED,
+  latestActiveImageVersion: "1.0",
+} as const;
+const configuration = {
+  baseImageArn: "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
+  buildRoleArn: "arn:aws:iam::111122223333:role/build",
+  codeArtifact: { uri: "s3://demo-bucket/app.zip" },
+  hooks: { port: 9000, microvmHooks: { run: "ENABLED", runTimeoutInSeconds: 5 } },
+  resources: [{ minimumMemoryInMiB: 2048 }],
+} as const;
+const build = {
+  imageArn: IMAGE_ARN,
+  imageVersion: "1.0",
+  buildId: "7d0f0c52-5a1e-4a53-9c35-6a3cc1f2a001",
+  buildState: "SUCCESSFUL",
+  architecture: "X86_64",
+  chipset: "GENERIC",
+  chipsetGeneration: "1",
+  createdAt: CREATED,
+} as const;
+const microvm = {
+  microvmId: MICROVM,
+  state: "RUNNING",
+  endpoint: "9a41c6d2-77b0-4e19-a2c8-5d0e6f718293.lambda-microvm.us-east-1.localhost",
+  imageArn: IMAGE_ARN,
+  imageVersion: "1.0",
+  maximumDurationInSeconds: 28800,
+  startedAt: new Date(1789483142026),
+  idlePolicy: { maxIdleDurationSeconds: 300, suspendedDurationSeconds: 3600, autoResumeEnabled: true },
+} as const;
+
+export const SAMPLES: { readonly [N in OperationName]: OperationOutput<N> } = {
+  CreateMicrovmImage: {
+    ...image,
+    ...configuration,
+    state: "CREATING",
+    imageVersion: "1.0",
+    environmentVariables: null,
+  },
+  GetMicrovmImage: { ...image, tags: { team: "a" } },
+  GetMicrovmImageVersion: {
+    ...configuration,
+    imageArn: IMAGE_ARN,
+    imageVersion: "1.0",
+    state: "SUCCESSFUL",
+    status: "ACTIVE",
+    createdAt: CREATED,
+    environmentVariables: { A: "1", ["__proto__"]: "2" },
+  },
+  ListMicrovmImageBuilds: { items: [build], nextToken: "more" },
+  GetMicrovmImageBuild: { ...build, snapshotBuild: { memorySnapshotSizeInBytes: 609087488 } },
+  RunMicrovm: { ...microvm, state: "PENDING" },
+  GetMicrovm: { ...microvm, state: "TERMINATED", terminatedAt: new Date(1789483420771), stateReason: "Success." },
+  ListMicrovms: {
+    items: [
+      {
+        microvmId: MICROVM,
+        state: "SUSPENDED",
+        imageArn: IMAGE_ARN,
+        imageVersion: "1.0",
+        startedAt: microvm.startedAt,
+      },
+    ],
+  },
+  SuspendMicrovm: {},
+  ResumeMicrovm: {},
+  TerminateMicrovm: {},
+  CreateMicrovmAuthToken: { authToken: { "X-aws-proxy-auth": "eyJraWQiOi.iv.ciphertext.tag" } },
+};
+
+const RECEIPT: Receipt = {
+  operation: "launch",
+  startedAt: "2026-09-15T14:30:00.000Z",
+  totalMs: 12.5,
+  phases: [{ name: "restore", ms: 8.25 }],
+  bytesRead: 1,
+  bytesWritten: 2,
+  reused: ["slot"],
+};
+
+export interface Call {
+  readonly name: string;
+  readonly input: unknown;
+  readonly context: RequestContext;
+}
+
+export interface TestApi {
+  readonly server: ApiServer;
+  readonly url: string;
+  readonly port: number;
+  /** What the operations were asked, in order. */
+  readonly calls: Call[];
+  /** The real client, as a user would make it. */
+  client(config?: LambdaMicrovmsClientConfig): LambdaMicrovmsClient;
+  /** Signs with the SDK's signer and sends over fetch. */
+  send(request: Parameters<typeof signed>[0], options?: Parameters<typeof signed>[3]): Promise<Response>;
+  /** Writes bytes to a connection of its own and returns all that comes back until the server ends it. */
+  raw(bytes: string): Promise<string>;
+}
+
+export interface TestApiOptions {
+  readonly apiPort?: number;
+  readonly operations?: Partial<Operations>;
+  readonly extensions?: Partial<Extensions>;
+  readonly s3?: S3Handler;
+  readonly limits?: Partial<Limits>;
+  readonly clock?: Clock;
+  readonly log?: Log;
+}
+
+/** Not listening yet. */
+export async function buildApi(options: TestApiOptions = {}, calls: Call[] = []): Promise<ApiServer> {
+  return await createApiServer({
+    config: { apiHost: "127.0.0.1", apiPort: options.apiPort ?? 0, region: "us-east-1" },
+    version: "1.2.3",
+    log: options.log ?? createLog("silent"),
+    clock: options.clock ?? systemClock,
+    keys: KEYS,
+    operations: recording(calls, options.operations ?? {}),
+    extensions: { ...EXTENSIONS, ...options.extensions },
+    s3: options.s3 ?? (async (_request, response) => void response.writeHead(403).end("<Code>AccessDenied</Code>")),
+    limits: { closeMs: 1000, ...options.limits },
+  });
+}
+
+export async function startApi(options: TestApiOptions = {}): Promise<TestApi> {
+  const calls: Call[] = [];
+  const clock = options.clock ?? systemClock;
+  const server = await buildApi(options, calls);
+  await server.listen();
+  onTestFinished(() => server.close());
+  const url = server.address;
+  const port = Number(new URL(url).port);
+  return {
+    server,
+    url,
+    port,
+    calls,
+    client(config = {}) {
+      const client = new LambdaMicrovmsClient({
+        endpoint: url,
+        region: "us-east-1",
+        maxAttempts: 1,
+        credentials: { accessKeyId: KEY.accessKeyId, secretAccessKey: KEY.secretAccessKey },
+        ...config,
+      });
+      onTestFinished(() => client.destroy());
+      return client;
+    },
+    async send(request, signing = {}) {
+      const headers = { host: `127.0.0.1:${port}`, ...request.headers };
+      const out = await signed({ ...request, headers }, "lambda", clock.now(), signing);
+      const sent = Object.fromEntries(
+        out.rawHeaders.flatMap((name, i) => (i % 2 === 0 && name !== "host" ? [[name, out.rawHeaders[i + 1]!]] : [])),
+      );
+      return await fetch(url + out.url, { method: out.method, headers: sent, body: bytesOf(request.body) });
+    },
+    raw: (bytes) => exchange(port, bytes),
+  };
+}
+
+/** As text, fetch would invent a content type for it. */
+const bytesOf = (body: string | undefined): Uint8Array<ArrayBuffer> | null =>
+  body === undefined ? null : new TextEncoder().encode(body);
+
+export async function exchange(port: number, bytes: string): Promise<string> {
+  const socket = connect(port, "127.0.0.1");
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let received = "";
+  socket.setEncoding("latin1").on("data", (text: string) => {
+    received += text;
+  });
+  socket.on("error", () => {}); // a reset after the answer is as good an end as any
+  socket.on("close", () => resolve());
+  socket.write(bytes, "latin1");
+  await promise;
+  return received;
+}
+
+function recording(calls: Call[], overrides: Partial<Operations>): Operations {
+  const answer =
+    <N extends OperationName>(name: N) =>
+    async (input: unknown, context: RequestContext): Promise<OperationOutput<N>> => {
+      calls.push({ name, input, context });
+      return SAMPLES[name];
+    };
+  return {
+    CreateMicrovmImage: answer("CreateMicrovmImage"),
+    GetMicrovmImage: answer("GetMicrovmImage"),
+    GetMicrovmImageVersion: answer("GetMicrovmImageVersion"),
+    ListMicrovmImageBuilds: answer("ListMicrovmImageBuilds"),
+    GetMicrovmImageBuild: answer("GetMicrovmImageBuild"),
+    RunMicrovm: answer("RunMicrovm"),
+    GetMicrovm: answer("GetMicrovm"),
+    ListMicrovms: answer("ListMicrovms"),
+    SuspendMicrovm: answer("SuspendMicrovm"),
+    ResumeMicrovm: answer("ResumeMicrovm"),
+    TerminateMicrovm: answer("TerminateMicrovm"),
+    CreateMicrovmAuthToken: answer("CreateMicrovmAuthToken"),
+    ...overrides,
+  };
+}
+
+export const LINES: readonly LogLine[] = [
+  { time: 1789483142026, stream: "stdout", text: "hello" },
+  { time: 1789483142027, stream: "stderr", text: "wörld" },
+];
+
+const EXTENSIONS: Extensions = {
+  hostFacts: () => ({
+    architecture: "X86_64",
+    isolation: "emulated",
+    accelerator: "tcg",
+    vmmVersion: "10.0.0",
+    guestKernelVersion: "6.12",
+    agentVersion: "1",
+    burst: 1,
+  }),
+  receipts: async () => [RECEIPT],
+  logs: async () => of(LINES),
+  buildLog: async () => of(["STEP 1\n", "STEP 2\n"]),
+  buildReceipt: async (_context, _imageArn, version) => (version === "1.0" ? RECEIPT : undefined),
+};
+
+async function* of<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items;
+}

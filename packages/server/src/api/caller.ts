@@ -1,0 +1,54 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { AccessKeys, RequestContext } from "../control/request-context.ts";
+import type { Clock } from "../lib/clock.ts";
+import { sha256Hex, verifyPayload } from "./sigv4/payload.ts";
+import { authenticate } from "./sigv4/sigv4.ts";
+
+export interface CallerDeps {
+  readonly keys: AccessKeys;
+  readonly clock: Clock;
+  readonly region: string;
+  /** Aborted when requests in progress are given up, because the server closes. */
+  readonly abandoned: AbortSignal;
+}
+
+/** Finds out who asks. @throws SignatureError, also when the body is not the one that was signed */
+export type Identify = (request: FastifyRequest, reply: FastifyReply) => Promise<RequestContext>;
+
+export function createIdentify(deps: CallerDeps): Identify {
+  return async (request, reply) => {
+    const bodySha256 = sha256Hex(bodyOf(request));
+    const { method = "", url = "", headers, rawHeaders } = request.raw;
+    const authenticated = await authenticate({ method, url, headers, rawHeaders, bodySha256 }, deps.keys, {
+      now: () => deps.clock.now(),
+      expectedRegion: deps.region,
+      expectedService: "lambda",
+    });
+    verifyPayload(authenticated, bodySha256);
+    const { accountId, principalArn, accessKeyId } = authenticated.key;
+    return {
+      requestId: request.id,
+      accountId,
+      principalArn,
+      accessKeyId,
+      sourceIp: request.raw.socket.remoteAddress ?? "",
+      signal: AbortSignal.any([clientGone(reply), deps.abandoned]),
+    };
+  };
+}
+
+/** The body's bytes; none when there was no body. */
+export function bodyOf(request: FastifyRequest): Uint8Array {
+  return request.body instanceof Uint8Array ? request.body : new Uint8Array();
+}
+
+function clientGone(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  const response = reply.raw;
+  const leave = (): void => {
+    if (!response.writableFinished) gone.abort(new Error("the client went away"));
+  };
+  if (response.closed || response.destroyed) leave();
+  else response.once("close", leave);
+  return gone.signal;
+}

@@ -1,0 +1,39 @@
+import type { Receipt } from "@torpor/protocol";
+import type { RequestContext } from "../control/request-context.ts";
+import type { HostFacts, LogLine } from "../host/host-client.ts";
+
+/**
+ * What Torpor tells beyond AWS's operations, under /torpor/v1. Failures are TorporErrors; what belongs to another
+ * account is treated as the AWS operations treat it. Streams are only begun when the caller may read them, and end
+ * when the signal says so.
+ */
+export interface Extensions {
+  hostFacts(): HostFacts;
+  /** What the microvm's operations did and cost, oldest first. */
+  receipts(context: RequestContext, microvmId: string): Promise<readonly Receipt[]>;
+  /** What the workload wrote, oldest first; with `follow` until the microvm ends. */
+  logs(
+    context: RequestContext,
+    microvmId: string,
+    follow: boolean,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<LogLine>>;
+  /** Text of the version's build log; with `follow` until the build ends. */
+  buildLog(
+    context: RequestContext,
+    imageArn: string,
+    version: string,
+    follow: boolean,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<string>>;
+  /** What the version's build did and cost; undefined as long as no build of it has ended well. */
+  buildReceipt(context: RequestContext, imageArn: string, version: string): Promise<Receipt | undefined>;
+}
+
+/** The unsigned answer of /torpor/v1/health. */
+export interface Health {
+  readonly status: "ok";
+  readonly version: string;
+  /** `emulated`: no security boundary between microvms and this machine. */
+  readonly isolation: HostFacts["isolation"];
+}

@@ -1,0 +1,64 @@
+import { type Members, OPERATIONS, type Operation, type OperationName } from "@torpor/protocol";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { Operations, RequestContext } from "../control/request-context.ts";
+import { type Bound, bindInput } from "./bind.ts";
+import { bodyOf, type Identify } from "./caller.ts";
+import { type JsonValue, parseJson } from "./json.ts";
+import { readQuery } from "./query.ts";
+import { RequestError } from "./request-error.ts";
+import { serializeOutput } from "./serialize.ts";
+import { validateInput } from "./validate.ts";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** What the request is called in logs. */
+    readonly operation?: string;
+    /** Names of the errors that the operation's model has. */
+    readonly errors?: readonly string[];
+  }
+}
+
+/** A route for each operation of the table: bind → validate → call → serialise. */
+export function registerOperations(app: FastifyInstance, operations: Operations, identify: Identify): void {
+  for (const name of Object.keys(OPERATIONS).filter(isOperationName)) {
+    const operation: Operation = OPERATIONS[name];
+    const handler: (input: never, context: RequestContext) => Promise<object> = operations[name];
+    app.route({
+      method: operation.method,
+      url: operation.uri.replace(/\{(\w+)\}/g, ":$1"),
+      config: { operation: name, errors: operation.errors },
+      handler: async (request, reply) => {
+        const context = await identify(request, reply);
+        const input = readInput(operation, request);
+        // Bound and validated by the very table that the type of the handler's input is derived from.
+        const output = await handler(input as never, context);
+        return reply
+          .code(operation.status)
+          .header("content-type", "application/json")
+          .send(Buffer.from(serializeOutput(operation.output, output))); // as text, fastify would add a charset to its type
+      },
+    });
+  }
+}
+
+function readInput(operation: Operation, request: FastifyRequest): Bound {
+  const input = bindInput(operation.input, {
+    labels: { ...Object(request.params) },
+    query: readQuery(request.raw.url ?? ""),
+    body: readBody(operation.input, request),
+  });
+  validateInput(operation.input, input);
+  return input;
+}
+
+/** A body that no member is bound to is not looked at. */
+function readBody(members: Members, request: FastifyRequest): JsonValue {
+  const body = bodyOf(request);
+  if (body.length === 0 || !Object.values(members).some(({ location }) => location === "body")) return new Map();
+  const type = request.headers["content-type"];
+  if (type !== undefined && !/^application\/(json|x-amz-json-1\.[01])\s*(;|$)/i.test(type))
+    throw new RequestError("unsupported_media_type", "The request body must be of the type application/json.");
+  return parseJson(body);
+}
+
+const isOperationName = (name: string): name is OperationName => Object.hasOwn(OPERATIONS, name);

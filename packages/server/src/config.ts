@@ -107,9 +107,9 @@ const SETTINGS = {
   maxConcurrentBuilds: setting("Image builds at once.", 2, integer(1, 64)),
   buildTimeoutSeconds: setting("Longest time for a container build.", 1800, integer(10, 86_400)),
   buildNetwork: setting(
-    "none, or host: what RUN steps can reach. host is for single users only.",
-    "none",
-    oneOf("none", "host"),
+    "What RUN steps reach: slot (what a microvm reaches: public addresses), none, or host (for single users only).",
+    "slot",
+    oneOf("slot", "none", "host"),
   ),
   maxArtifactBytes: setting("Largest zip that is accepted.", 1 << 30, integer(1024, 1 << 40)),
   maxUnpackedBytes: setting("Largest sum of the files in a zip.", 4 * 2 ** 30, integer(1024, 2 ** 42)),

@@ -5,7 +5,7 @@ import { createApiServer } from "./api/server.ts";
 import type { BlobSource } from "./blobs/blob-store.ts";
 import { fileBlobSource } from "./blobs/file-source.ts";
 import { FileStore } from "./blobs/file-store.ts";
-import { externalBlobSource } from "./blobs/external-source.ts";
+import { s3BlobSource } from "./blobs/s3-source.ts";
 import { type Config, endpointDomain, type Origins } from "./config.ts";
 import { createControl } from "./control/control.ts";
 import { writeCredentials } from "./control/keys.ts";
@@ -16,6 +16,7 @@ import { openHost } from "./host/open-host.ts";
 import { systemClock } from "./lib/clock.ts";
 import type { Log } from "./lib/log.ts";
 import { openStore } from "./store/open.ts";
+import { version } from "./version.ts";
 
 /**
  * Builds every room of the server, each on those below it, and runs until SIGINT or SIGTERM. What is built later is
@@ -37,7 +38,9 @@ export async function serve(config: Config, _origins: Origins, log: Log): Promis
     clock,
     log,
   });
-  const blobs: BlobSource = config.s3Endpoint ? externalBlobSource(config) : fileBlobSource(objects, config.accountId);
+  const blobs: BlobSource = config.s3Endpoint
+    ? rooms.use(s3BlobSource(externalS3(config)))
+    : fileBlobSource(objects, config.accountId);
   const tokens = await openTokenService(join(config.dataDir, "keys", "endpoint-tokens.json"), clock, log);
   const certificates = await openAuthority({ dataDir: config.dataDir, domain: endpointDomain(config), clock, log });
   rooms.use(certificates);
@@ -68,24 +71,22 @@ export async function serve(config: Config, _origins: Origins, log: Log): Promis
       clock,
     }),
   );
-  const api = createApiServer({
-    host: config.apiHost,
-    port: config.apiPort,
-    region: config.region,
-    keys: control.keys,
-    operations: control.operations,
-    extensions: control.extensions,
-    s3: createS3Handler({ store: objects, keys: control.keys, clock, log, region: config.region }),
+  const { keys, operations, extensions } = control;
+  const s3 = createS3Handler({
+    store: objects,
+    keys,
     clock,
     log,
+    region: config.region,
+    sendContinue: true,
   });
-  rooms.defer(() => api.close());
+  const api = rooms.use(await createApiServer({ config, version, log, clock, keys, operations, extensions, s3 }));
 
   await endpoint.listen();
   await control.start();
   await api.listen();
   const key = await control.keys.rootKey(config.accountId);
-  const endpointUrl = `http://${api.address.host}:${api.address.port}`;
+  const endpointUrl = api.address;
   await writeCredentials(config.dataDir, {
     endpointUrl,
     endpointPort: endpoint.address.port,
@@ -102,6 +103,14 @@ export async function serve(config: Config, _origins: Origins, log: Log): Promis
   });
   log.info("stopping; microvms run on");
 }
+
+const externalS3 = (config: Config): Parameters<typeof s3BlobSource>[0] => ({
+  endpoint: config.s3Endpoint,
+  region: config.region,
+  accessKeyId: config.s3AccessKeyId,
+  secretAccessKey: config.s3SecretAccessKey,
+  forcePathStyle: config.s3ForcePathStyle,
+});
 
 /** Aborted by the first SIGINT or SIGTERM; a second one ends the process at once. */
 function stopSignal(log: Log): AbortSignal {

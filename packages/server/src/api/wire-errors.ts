@@ -47,7 +47,7 @@ const OF_KIND: Readonly<Record<ErrorKind, readonly [string, ...string[]]>> = {
   not_found: ["ResourceNotFoundException"],
   conflict: ["ConflictException", "ResourceConflictException", "ValidationException"],
   denied: ["AccessDeniedException"],
-  quota: ["ServiceQuotaExceededException", "ThrottlingException"],
+  quota: ["ServiceQuotaExceededException", "ValidationException"],
   throttled: ["ThrottlingException", "TooManyRequestsException"],
   capacity: ["InsufficientCapacityException", "InternalServerException", "ServiceException"],
   unavailable: ["ServiceUnavailableException"],

@@ -13,7 +13,9 @@ export function fileBlobSource(store: FileStore, accountId: string): BlobSource 
         const body = object.stream();
         const abort = (): void => void body.destroy(asError(signal.reason));
         signal.addEventListener("abort", abort, { once: true });
-        body.once("close", () => signal.removeEventListener("abort", abort));
+        // Whoever reads learns of an error by reading; until then it must not end the process.
+        body.on("error", () => {}).once("close", () => signal.removeEventListener("abort", abort));
+        if (signal.aborted) abort();
         return { size: object.meta.size, body };
       } catch (err) {
         throw toBlobError(err);

@@ -56,7 +56,7 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     log,
   });
   const templates = new TemplateStore(layout, driver, artifacts.helper.path);
-  const containers = createBuilder({ config, helper: artifacts.helper.path, log });
+  const containers = createBuilder({ config, artifactsDir: config.artifactsDir, log });
   const builder = new TemplateBuilder({
     layout,
     driver,
@@ -65,6 +65,7 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     builder: containers,
     artifacts,
     burst,
+    buildInSlot: config.buildNetwork === "slot",
     readyGraceMs: config.readyGraceSeconds * 1000,
     reservedDiskMib: config.reservedDiskMib,
     log,

@@ -38,6 +38,8 @@ export interface TemplateBuilderDeps {
   readonly builder: Builder;
   readonly artifacts: GuestArtifacts;
   readonly burst: number;
+  /** Dockerfile steps see the network as a microvm does, through the slot that the guest boots in afterwards. */
+  readonly buildInSlot: boolean;
   readonly readyGraceMs: number;
   readonly reservedDiskMib: number;
   readonly log: Log;
@@ -82,11 +84,12 @@ export class TemplateBuilder {
         diskGib: size.diskGib,
         outputPath: disk,
         environment: spec.environment,
+        ...(this.#deps.buildInSlot && { slot: { netns: slot.netns, resolvConf: slots.resolvConf } }),
       },
       observer,
       signal,
     );
-    watch.mark("container");
+    watch.include(built.receipt);
 
     observer.phase("boot");
     await chown(disk, slot.uid, slot.uid);
@@ -201,12 +204,11 @@ export class TemplateBuilder {
   }
 
   async #start(agent: Agent, container: ContainerConfig, spec: TemplateSpec, signal: AbortSignal): Promise<void> {
-    const env = { ...Object.fromEntries(container.env.map(splitVariable)), ...spec.environment };
     try {
       await agent.start(
         {
           argv: container.argv,
-          env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
+          env: container.env,
           user: container.user,
           workdir: container.workdir,
           capabilities: spec.capabilities,
@@ -299,11 +301,6 @@ function isoDuration(ms: number): string {
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60), seconds % 60];
   const text = `${h ? `${h}H` : ""}${m ? `${m}M` : ""}${s ? `${s}S` : ""}`;
   return `PT${text || "0S"}`;
-}
-
-function splitVariable(variable: string): [string, string] {
-  const at = variable.indexOf("=");
-  return at < 0 ? [variable, ""] : [variable.slice(0, at), variable.slice(at + 1)];
 }
 
 /** The workload's output while its image is built: into the build log, and the reason when it ends too soon. */

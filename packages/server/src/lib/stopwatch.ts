@@ -22,6 +22,15 @@ export class Stopwatch {
     this.#last = now;
   }
 
+  /** The time since the last mark was spent on this, phase by phase. */
+  include(part: Receipt): void {
+    this.#phases.push(...part.phases);
+    this.#reused.push(...part.reused);
+    this.bytesRead += part.bytesRead;
+    this.bytesWritten += part.bytesWritten;
+    this.#last = performance.now();
+  }
+
   reused(what: string): void {
     this.#reused.push(what);
   }

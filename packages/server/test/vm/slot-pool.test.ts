@@ -1,11 +1,23 @@
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { readdir } from "node:fs/promises";
-import { expect, test } from "vitest";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
 import { SlotPool } from "../../src/host/network/slot-pool.ts";
 import { createLog } from "../../src/lib/log.ts";
 
-const pool = (dataDir: string, max = 10): SlotPool =>
-  new SlotPool({ dataDir, cidr: "100.64.0.0/16", uidBase: 210_000, max, spare: 1, log: createLog("silent") });
+const root = mkdtempSync(join(tmpdir(), "torpor-slots-"));
+afterAll(() => rmSync(root, { recursive: true }));
+const pool = (name: string, max = 10): SlotPool =>
+  new SlotPool({
+    dataDir: root + name,
+    cidr: "100.64.0.0/16",
+    uidBase: 210_000,
+    max,
+    spare: 1,
+    log: createLog("silent"),
+  });
 const namespaces = async (): Promise<string[]> => (await readdir("/run/netns").catch(() => [])).sort();
 const veths = (): string[] => execFileSync("ip", ["-o", "link"], { encoding: "utf8" }).match(/torpor\d+/g) ?? [];
 

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { readdir } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { messageOf } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import { KeyedMutex } from "../../lib/mutex.ts";
@@ -53,11 +54,18 @@ export class SlotPool {
     this.#resolver = await upstreamResolver();
     if (!this.#resolver)
       this.#options.log.warn("the host has no name server that guests could reach: names do not resolve in them");
+    await mkdir(this.#options.dataDir, { recursive: true, mode: 0o700 });
+    await writeFile(this.resolvConf, this.#resolver ? `nameserver ${this.#resolver}\n` : "", { mode: 0o644 });
     await applyNft(hostRules(this.#options.cidr, this.#resolver));
     await run("sysctl", ["-q", "-w", "net.ipv4.ip_forward=1"]);
     for (const n of held) this.#numbers.add(n);
     for (const n of await this.#existing()) if (!this.#numbers.has(n)) await this.#remove(n);
     this.#refill();
+  }
+
+  /** resolv.conf for processes that run in a slot itself, beside its guest. */
+  get resolvConf(): string {
+    return join(this.#options.dataDir, "slot-resolv.conf");
   }
 
   /** The slot of an adopted instance. */

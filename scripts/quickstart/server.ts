@@ -59,6 +59,7 @@ export async function startServer(dataDir: string, say: (text: string) => void, 
   }
 }
 
+/** The server that answers to this data directory's own key: another one may have taken its port meanwhile. */
 async function findRunning(
   dataDir: string,
   signal: AbortSignal,
@@ -66,7 +67,7 @@ async function findRunning(
   try {
     const connection = connectionOf(dataDir);
     const client = clientOf(connection);
-    await client.health(AbortSignal.any([signal, AbortSignal.timeout(3000)]));
+    await client.host(AbortSignal.any([signal, AbortSignal.timeout(3000)]));
     return { connection, client };
   } catch {
     signal.throwIfAborted();

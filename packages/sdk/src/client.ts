@@ -21,9 +21,11 @@ import { linesOf, textOf } from "./lines.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
 
+const NEVER = new AbortController().signal;
+
 /**
  * A Torpor server, spoken to over its API: AWS's operations by name, and Torpor's own under `/torpor/v1`. Every method
- * takes a signal and throws ApiError (the server refused), UnreachableError (no answer) or the signal's reason.
+ * takes a signal, last, and throws ApiError (the server refused), UnreachableError (no answer) or the signal's reason.
  */
 export class TorporClient {
   readonly #transport: Transport;
@@ -37,7 +39,7 @@ export class TorporClient {
   async call<N extends OperationName>(
     name: N,
     input: OperationInput<N>,
-    signal: AbortSignal,
+    signal: AbortSignal = NEVER,
   ): Promise<OperationOutput<N>> {
     const operation: Operation = OPERATIONS[name];
     const { method, target, body } = encodeRequest(operation, Object(input));
@@ -54,7 +56,7 @@ export class TorporClient {
   }
 
   /** What each operation on the microvm did and cost, oldest first. */
-  async receipts(microvmId: string, signal: AbortSignal): Promise<readonly Receipt[]> {
+  async receipts(microvmId: string, signal: AbortSignal = NEVER): Promise<readonly Receipt[]> {
     const target = `/torpor/v1/microvms/${encodeLabel(microvmId)}/receipts`;
     return parseReceipts(await this.#transport.json({ method: "GET", target }, signal));
   }
@@ -63,7 +65,7 @@ export class TorporClient {
   async *logs(
     microvmId: string,
     options: { readonly follow: boolean },
-    signal: AbortSignal,
+    signal: AbortSignal = NEVER,
   ): AsyncGenerator<LogLine, void> {
     const query = options.follow ? "?follow=true" : "";
     const target = `/torpor/v1/microvms/${encodeLabel(microvmId)}/logs${query}`;
@@ -75,25 +77,25 @@ export class TorporClient {
   async *buildLog(
     image: ImageVersion,
     options: { readonly follow: boolean },
-    signal: AbortSignal,
+    signal: AbortSignal = NEVER,
   ): AsyncGenerator<string, void> {
     const target = `${versionPath(image)}/log${options.follow ? "?follow=true" : ""}`;
     yield* textOf(await this.#transport.send({ method: "GET", target }, signal), signal);
   }
 
   /** What the version's build did and cost. @throws ApiError 404 as long as none has succeeded */
-  async buildReceipt(image: ImageVersion, signal: AbortSignal): Promise<Receipt> {
+  async buildReceipt(image: ImageVersion, signal: AbortSignal = NEVER): Promise<Receipt> {
     const target = `${versionPath(image)}/receipt`;
     return parseReceipt(await this.#transport.json({ method: "GET", target }, signal));
   }
 
   /** The machine that runs the microvms, and whether its isolation is a security boundary. */
-  async host(signal: AbortSignal): Promise<HostFacts> {
+  async host(signal: AbortSignal = NEVER): Promise<HostFacts> {
     return parseHostFacts(await this.#transport.json({ method: "GET", target: "/torpor/v1/host" }, signal));
   }
 
   /** @throws UnreachableError as long as the server does not answer */
-  async health(signal: AbortSignal): Promise<Health> {
+  async health(signal: AbortSignal = NEVER): Promise<Health> {
     return parseHealth(await this.#transport.json({ method: "GET", target: "/torpor/v1/health" }, signal));
   }
 }

@@ -240,8 +240,7 @@ function firstDefined(candidates: [unknown, string][]): [unknown, string] | [und
   return candidates.find(([value]) => value !== undefined) ?? [undefined, undefined];
 }
 
-const camelToKebab = (name: string): string =>
-  name.replace(/[A-Z0-9]+/g, (c) => (/\d/.test(c) ? c : `-${c.toLowerCase()}`));
+const camelToKebab = (name: string): string => name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
 const camelToSnake = (name: string): string => camelToKebab(name).replaceAll("-", "_");
 const snakeToCamel = (name: string): string => name.replace(/[_-]([a-z])/g, (_, c: string) => c.toUpperCase());
 const envName = (name: string): string => `TORPOR_${camelToSnake(name).toUpperCase()}`;

@@ -143,3 +143,37 @@ describe("logs", () => {
     expect(text).toBe("STEP 1: FROM x\nSTEP 2: RUN y\n");
   });
 });
+
+describe("Torpor's own operations", () => {
+  const receipt = {
+    operation: "build",
+    startedAt: "2026-11-24T00:00:00.000Z",
+    totalMs: 1.5,
+    phases: [{ name: "boot", ms: 1 }],
+    bytesRead: 1,
+    bytesWritten: 2,
+    reused: ["layer cache"],
+  };
+
+  test("give receipts as they are", async () => {
+    await using server = await listen((seen, response) =>
+      response.end(JSON.stringify(seen.url.endsWith("/receipt") ? receipt : { items: [receipt] })),
+    );
+    const image = { imageIdentifier: IMAGE, imageVersion: "1.0" };
+    expect(await client(server.url).buildReceipt(image)).toEqual(receipt);
+    expect(await client(server.url).receipts("microvm-1")).toEqual([receipt]);
+    expect(server.seen.map((seen) => decodeURIComponent(seen.url))).toEqual([
+      `/torpor/v1/images/${IMAGE}/versions/1.0/receipt`,
+      "/torpor/v1/microvms/microvm-1/receipts",
+    ]);
+  });
+
+  test("refuse what is something else", async () => {
+    for (const wrong of [{}, { items: [{ ...receipt, phases: [1] }] }, { items: [{ ...receipt, totalMs: "1" }] }]) {
+      await using server = await listen((_, response) => response.end(JSON.stringify(wrong)));
+      await expect(client(server.url).receipts("microvm-1")).rejects.toMatchObject({ type: "BadResponse" });
+      await expect(client(server.url).host()).rejects.toThrow("is no host");
+      await expect(client(server.url).health()).rejects.toThrow("is no health");
+    }
+  });
+});

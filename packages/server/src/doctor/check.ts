@@ -22,5 +22,6 @@ export const warn = (found: string, howToFix: string): Outcome => ({ status: "wa
 export const fail = (found: string, howToFix: string): Outcome => ({ status: "fail", found, howToFix });
 
 export function check(name: string, needed: string, outcome: Outcome): Check {
-  return { name, status: outcome.status, found: outcome.found, needed, howToFix: outcome.howToFix ?? null };
+  const found = outcome.found.replace(/\s+/g, " ").trim(); // other programs' words come in lines
+  return { name, status: outcome.status, found, needed, howToFix: outcome.howToFix ?? null };
 }

@@ -33,6 +33,7 @@ test("config shows where each value came from, and hides secrets", async () => {
     expect(found.get("max-microvms")).toBe("7 environment TORPOR_MAX_MICROVMS");
     expect(found.get("region")).toBe(`eu-west-1 file ${file}`);
     expect(found.get("endpoint-port")).toBe("4743 default");
+    expect(found.get("s3-secret-access-key")).toBe(`******** file ${file}`);
     expect(stdout).not.toContain("hush");
   } finally {
     await rm(dir, { recursive: true });

@@ -58,8 +58,7 @@ func (s *jailStore) attach() error {
 	}
 	defer device.Close() // the mount holds it from now on; without users it clears itself
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME
-	// A sparse image is zero already: without noinit_itable the kernel would write its inode tables out.
-	return unix.Mount(device.Name(), s.target, "ext4", flags, "discard,noinit_itable,errors=remount-ro")
+	return unix.Mount(device.Name(), s.target, "ext4", flags, "discard,errors=remount-ro")
 }
 
 // detach unmounts before the lock goes: the next one finds a clean file system.

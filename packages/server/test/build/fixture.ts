@@ -155,8 +155,10 @@ export async function statFrom(disk: string, path: string): Promise<string> {
   return `${mode} ${uid} ${gid}`;
 }
 
-export async function checkFilesystem(disk: string): Promise<void> {
+/** Fails on a damaged file system; @returns its groups, as dumpe2fs lists them */
+export async function checkFilesystem(disk: string): Promise<string> {
   await exec("e2fsck", ["-fn", disk]);
+  return (await exec("dumpe2fs", [disk], { maxBuffer: 1 << 24 })).stdout.match(/^Group \d+:.*$/gm)?.join("\n") ?? "";
 }
 
 export async function sha256Of(path: string): Promise<string> {

@@ -34,6 +34,11 @@ export class BaseStore {
     this.#run = run;
   }
 
+  /** Whether nothing has to be imported for these bases. */
+  isReady(tools: BuildTools): Promise<boolean> {
+    return exists(this.#pathOf(tools));
+  }
+
   /** The folder to show in a jail at IN_JAIL.baseStore. */
   async ready(tools: BuildTools, signal: AbortSignal): Promise<string> {
     const path = this.#pathOf(tools);

@@ -56,7 +56,10 @@ export interface Builder {
    * reason
    */
   build(request: BuildRequest, observer: BuildObserver, signal: AbortSignal): Promise<BuiltImage>;
-  /** Ends and removes what builds of an earlier daemon left. To be called before the first build. */
+  /**
+   * Ends and removes what builds of an earlier daemon left. To be called before the first build.
+   * @throws TorporError `unavailable` when there were builds but the artifacts are gone
+   */
   recover(): Promise<void>;
 }
 
@@ -144,10 +147,10 @@ class JailedBuilder implements Builder {
       throw err;
     });
     if (accounts.length === 0) return;
+    await rm(this.#work(), { recursive: true, force: true });
     const tools = await this.#tools();
     const signal = AbortSignal.timeout(RECOVER_MS);
     await run(tools.helper, ["jail-sweep", this.#prefix], { signal });
-    await rm(this.#work(), { recursive: true, force: true });
     await this.#bases.sweep(tools);
     for (const entry of accounts) {
       if (!entry.isDirectory() || ["bases", "work"].includes(entry.name)) continue;
@@ -203,6 +206,7 @@ class JailedBuilder implements Builder {
       },
     });
     for (const notice of dockerfile.notices) log.line(notice);
+    if (!(await this.#bases.isReady(tools))) log.line("This host's base images are prepared. This happens once.");
     const baseStore = await this.#bases.ready(tools, outer);
     const store = this.#store(tools, request.accountId, request.buildId, baseStore);
     return store.use(async () => {
@@ -236,7 +240,10 @@ class JailedBuilder implements Builder {
       observer.phase("filesystem");
       const outputs = [IN_JAIL.rootfs, IN_JAIL.inspect, IN_JAIL.passwd, IN_JAIL.group];
       const outside = (output: string): string => join(work, output.slice("/out/".length));
-      for (const output of outputs) await makeOutput(outside(output), this.#config.builderUidBase);
+      for (const output of outputs) {
+        const bytes = output === IN_JAIL.rootfs ? request.diskGib * GIB : 0;
+        await makeOutput(outside(output), this.#config.builderUidBase, bytes);
+      }
       log.mark();
       const made = await inJail(
         request.buildId,

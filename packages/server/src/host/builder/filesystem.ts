@@ -8,9 +8,10 @@ import { allocatedBytes } from "./disk-guard.ts";
 
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW;
 
-/** An empty file of ours that the jail may write to, and nothing else beside it. */
-export async function makeOutput(path: string, uid: number): Promise<void> {
+/** A file of `bytes` zeros that the jail may write to, and nothing else beside it. */
+export async function makeOutput(path: string, uid: number, bytes = 0): Promise<void> {
   await using file = await open(path, "wx", 0o600);
+  await file.truncate(bytes);
   await file.chown(uid, uid);
 }
 

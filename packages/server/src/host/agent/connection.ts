@@ -50,21 +50,12 @@ function attempt(address: string, signal: AbortSignal): Promise<Socket | undefin
 export class AgentConnection implements Disposable {
   readonly #socket: Socket;
   readonly #decoder = new FrameDecoder();
-  readonly #frames: Frame[] = [];
   #wake: (() => void) | undefined;
   #ended: Error | undefined;
 
   constructor(socket: Socket) {
     this.#socket = socket;
-    socket.on("data", (chunk: Buffer) => {
-      try {
-        this.#frames.push(...this.#decoder.push(chunk));
-      } catch (err) {
-        this.#ended = err as Error;
-        socket.destroy();
-      }
-      this.#wake?.();
-    });
+    socket.on("readable", this.#readable);
     socket.on("error", (err) => {
       this.#ended ??= err;
     });
@@ -95,8 +86,13 @@ export class AgentConnection implements Disposable {
   /** The next frame, whatever it is. */
   async next(signal: AbortSignal): Promise<Frame> {
     for (;;) {
-      const frame = this.#frames.shift();
+      const frame = this.#decode();
       if (frame) return frame;
+      const chunk = this.#socket.read() as Buffer | null;
+      if (chunk) {
+        this.#decoder.add(chunk);
+        continue;
+      }
       if (this.#ended) throw this.#ended;
       signal.throwIfAborted();
       await this.#activity(signal);
@@ -105,8 +101,9 @@ export class AgentConnection implements Disposable {
 
   /** Hands the socket over, with what was read beyond the last frame put back. */
   release(): Socket {
-    this.#socket.pause();
-    this.#socket.removeAllListeners("data");
+    // Read by `readable` and not by `data`: when that listener goes, the stream is as if nobody had read it, and flows
+    // for its next owner as a new one would.
+    this.#socket.off("readable", this.#readable);
     const rest = this.#decoder.rest();
     if (rest.length > 0) this.#socket.unshift(rest);
     return this.#socket;
@@ -114,6 +111,18 @@ export class AgentConnection implements Disposable {
 
   [Symbol.dispose](): void {
     this.#socket.destroy();
+  }
+
+  readonly #readable = (): void => this.#wake?.();
+
+  #decode(): Frame | undefined {
+    try {
+      return this.#decoder.next();
+    } catch (err) {
+      this.#ended = err as Error;
+      this.#socket.destroy();
+      throw err;
+    }
   }
 
   #activity(signal: AbortSignal): Promise<void> {

@@ -27,24 +27,26 @@ export function encodeFrame(type: number, payload: Uint8Array = new Uint8Array()
   return frame;
 }
 
-/** Cuts a byte stream into frames. @throws RangeError for a length that the protocol forbids */
+/** Cuts a byte stream into frames, one at a time: what follows the last one asked for need not be a frame. */
 export class FrameDecoder {
   #pending: Buffer = Buffer.alloc(0);
 
-  push(chunk: Buffer): Frame[] {
+  add(chunk: Buffer): void {
     this.#pending = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);
-    const frames: Frame[] = [];
-    while (this.#pending.length >= 4) {
-      const length = this.#pending.readUInt32BE(0);
-      if (length < 1 || length > MAX_FRAME) throw new RangeError(`agent frame of ${length} bytes`);
-      if (this.#pending.length < 4 + length) break;
-      frames.push({ type: this.#pending[4]!, payload: this.#pending.subarray(5, 4 + length) });
-      this.#pending = this.#pending.subarray(4 + length);
-    }
-    return frames;
   }
 
-  /** What came after the last whole frame. */
+  /** Undefined until it is complete. @throws RangeError for a length that the protocol forbids */
+  next(): Frame | undefined {
+    if (this.#pending.length < 4) return undefined;
+    const length = this.#pending.readUInt32BE(0);
+    if (length < 1 || length > MAX_FRAME) throw new RangeError(`agent frame of ${length} bytes`);
+    if (this.#pending.length < 4 + length) return undefined;
+    const frame = { type: this.#pending[4]!, payload: this.#pending.subarray(5, 4 + length) };
+    this.#pending = this.#pending.subarray(4 + length);
+    return frame;
+  }
+
+  /** What came after the last frame. */
   rest(): Buffer {
     return this.#pending;
   }

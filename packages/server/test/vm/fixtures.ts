@@ -120,8 +120,8 @@ export class RunningMicrovm {
 
   /** Asks examples/hello. */
   async hello(): Promise<HelloAnswer> {
-    const { status, body } = await this.get();
-    if (status !== 200) throw new Error(`the endpoint answered ${status}: ${body}`);
+    const { status, headers, body } = await this.get();
+    if (status !== 200) throw new Error(`the endpoint answered ${status} ${headers["x-aws-proxy-error"]}: ${body}`);
     return JSON.parse(body) as HelloAnswer;
   }
 }

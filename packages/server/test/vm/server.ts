@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { copyFile, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { LambdaMicrovmsClient } from "@aws-sdk/client-lambda-microvms";
 import { S3Client } from "@aws-sdk/client-s3";
@@ -57,7 +57,7 @@ export class TestServer implements AsyncDisposable {
           "endpoint-port": `${this.#credentials.endpointPort}`,
         }
       : { "api-port": "0", "endpoint-port": "0" };
-    const settings = { "data-dir": this.dataDir, accelerator: "tcg", ...ports, ...this.#settings };
+    const settings = { "data-dir": this.dataDir, accelerator: "tcg", "log-level": "debug", ...ports, ...this.#settings };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     const child = spawn(process.execPath, [MAIN, "serve", ...args], { stdio: ["ignore", "ignore", "pipe"] });
     this.#child = child;
@@ -169,6 +169,9 @@ export class TestServer implements AsyncDisposable {
       if (pid !== undefined && (await this.vmms()).includes(name)) process.kill(pid, "SIGKILL");
     }
     await removeSlots(this.dataDir);
+    // For whoever looks for the cause of a failed test.
+    const keep = process.env.TORPOR_TEST_LOGS;
+    if (keep) await copyFile(join(this.dataDir, "server.log"), join(keep, `${basename(this.dataDir)}.log`)).catch(() => {});
     await rm(this.dataDir, { recursive: true, force: true });
   }
 

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,7 +18,7 @@ func vmmVerbs() map[string]verb {
 	return map[string]verb{
 		"vmm": {
 			"vmm --netns PATH --tap NAME --uid N --qmp SOCKET --log FILE [--kvm] --bind SRC:DST[:rw] … -- PROGRAM ARG…\n" +
-				"      becomes PROGRAM in a jail; descriptor 3 is the tap, 4 the listening QMP socket; writes \"ready\\n\" to stdout just before",
+				"      becomes PROGRAM in a jail; descriptor 100 is the tap, 101 the listening QMP socket; writes \"ready\\n\" to stdout just before",
 			vmm,
 		},
 		"save-memory": {"save-memory --pid N --template FILE --out FILE", saveMemory},
@@ -29,9 +28,11 @@ func vmmVerbs() map[string]verb {
 	}
 }
 
+// Descriptors that the VMM finds open. Far from the low numbers: those may be in use by the Go runtime, which dies when
+// one of its own is replaced under it.
 const (
-	tapFd = 3
-	qmpFd = 4
+	tapFd = 100
+	qmpFd = 101
 )
 
 type bind struct {
@@ -76,15 +77,15 @@ func vmm(args []string) error {
 	// Namespaces, capabilities and the bounding set belong to a thread; exec keeps those of the calling one.
 	runtime.LockOSThread()
 
-	logFile, err := os.OpenFile(*log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	logFd, err := unix.Open(*log, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", *log, err)
 	}
 	listener, err := listenQmp(*qmp)
 	if err != nil {
 		return err
 	}
-	tapFile, err := openTap(*netns, *tap)
+	tapDevice, err := openTap(*netns, *tap)
 	if err != nil {
 		return err
 	}
@@ -105,17 +106,11 @@ func vmm(args []string) error {
 	if err := dropPrivileges(*uid, groups); err != nil {
 		return err
 	}
-	// From here on nothing may open a descriptor: 3 and 4 are taken by number.
-	ready, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 10)
+	ready, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, qmpFd+1)
 	if err != nil {
 		return err
 	}
-	for _, fd := range []struct{ from, to int }{{tapFile, 20}, {listener, 21}, {int(logFile.Fd()), 22}} {
-		if err := unix.Dup3(fd.from, fd.to, unix.O_CLOEXEC); err != nil {
-			return err
-		}
-	}
-	for _, fd := range []struct{ from, to int }{{20, tapFd}, {21, qmpFd}, {22, 1}, {22, 2}} {
+	for _, fd := range []struct{ from, to int }{{tapDevice, tapFd}, {listener, qmpFd}, {logFd, 1}, {logFd, 2}} {
 		if err := unix.Dup3(fd.from, fd.to, 0); err != nil {
 			return err
 		}
@@ -133,24 +128,16 @@ func listenQmp(path string) (int, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return -1, err
 	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
 	old := unix.Umask(0o177)
 	defer unix.Umask(old)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return -1, err
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return -1, fmt.Errorf("%s: %w", path, err)
 	}
-	l.SetUnlinkOnClose(false)
-	f, err := l.File()
-	if err != nil {
-		return -1, err
-	}
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 10)
-	if err != nil {
-		return -1, err
-	}
-	l.Close()
-	f.Close()
-	return fd, unix.SetNonblock(fd, false)
+	return fd, unix.Listen(fd, 1)
 }
 
 // openTap enters the slot's network namespace for good: the VMM then sees no other network either.

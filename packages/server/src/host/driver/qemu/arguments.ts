@@ -3,8 +3,8 @@ import type { MachineShape } from "../driver.ts";
 /** Paths as the VMM sees them in its jail. */
 export const JAIL = { run: "/vm", disks: "/disks", template: "/template", boot: "/boot" } as const;
 /** Descriptors that the helper hands to the VMM. */
-const TAP_FD = 3;
-const QMP_FD = 4;
+const TAP_FD = 100;
+const QMP_FD = 101;
 /** One MAC for all guests: each is alone in its slot, and the template's own address is in its memory. */
 const GUEST_MAC = "52:54:00:00:00:01";
 /**

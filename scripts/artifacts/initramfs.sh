@@ -35,6 +35,10 @@ cp -r -- "$out/$modules" "$work/root/modules"
 
 node "$here/cpio.ts" "$work/root" "$work/initramfs.cpio"
 gzip -9 -n <"$work/initramfs.cpio" >"$work/initramfs.img"
+# QEMU's microvm puts the initramfs at the top of memory, rounded down to a page, and its firmware puts the ACPI tables
+# (1 KiB) at the top as well. With whole pages the last page of memory stays free for them; without, an initramfs of an
+# unlucky size overwrites the tables and the guest hangs before it prints a line. The kernel skips zeros at the end.
+truncate -s %4096 "$work/initramfs.img"
 sync -- "$work/initramfs.img"
 chmod 0644 "$work/initramfs.img"
 sha256=$(file_hash "$work/initramfs.img")

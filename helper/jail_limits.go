@@ -103,7 +103,13 @@ func makeJailLimits(name string, memoryBytes, pids int64) (*jailLimits, error) {
 			}
 		}
 		folder := filepath.Join(parent, name)
-		if err := os.Mkdir(folder, 0o755); err != nil {
+		err := os.Mkdir(folder, 0o755)
+		if errors.Is(err, fs.ErrExist) { // of a jail of that name whose keeper was killed
+			if err = endCgroup(folder); err == nil {
+				err = os.Mkdir(folder, 0o755)
+			}
+		}
+		if err != nil {
 			_ = l.remove()
 			return nil, fmt.Errorf("make the cgroup of the build: %w", err)
 		}

@@ -36,6 +36,7 @@ sources $suite | mmdebstrap --quiet --mode=root --variant=minbase --format=tar -
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
   --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+  --customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf"' \
   --skip=output/dev \
   $suite "$temporary/rootfs.tar" -
 sha256=$(sha256sum "$temporary/rootfs.tar" | cut -d' ' -f1)

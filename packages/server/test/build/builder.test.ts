@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Builder } from "../../src/host/builder/builder.ts";
@@ -161,9 +162,13 @@ CMD true`,
     const Dockerfile =
       "FROM debian:bookworm\nRUN --mount=type=cache,target=/c echo x >>/c/n; wc -l </c/n >/count\nCMD true";
     const build = async (account: string, extra: string) =>
-      readFrom((await shop.attempt(builder, { Dockerfile: `${Dockerfile}\n# ${extra}` }, { account })).disk, "/count");
-    expect(await build("111111111111", "a")).toBe("1\n");
-    expect(await build("222222222222", "a")).toBe("1\n");
+      readFrom(
+        (await shop.attempt(builder, { Dockerfile: Dockerfile.replace("RUN", `ENV X=${extra}\nRUN`) }, { account }))
+          .disk,
+        "/count",
+      );
+    expect(await Promise.all([build("111111111111", "a"), build("222222222222", "a")])).toEqual(["1\n", "1\n"]);
+    expect(await build("111111111111", "b")).toBe("2\n");
   });
 
   test("from scratch holds what was copied and nothing else", async () => {
@@ -364,6 +369,31 @@ CMD true`,
       { account: "999999999999" },
     );
     expect(image.container.argv).toEqual(["/bin/sh", "-c", "true"]);
+  });
+
+  test("whose host went down in the middle costs the cache, and nothing else", async () => {
+    const files = { Dockerfile: "FROM debian:bookworm\nRUN echo x >/x\nCMD true" };
+    const account = "555555555555";
+    await shop.attempt(builder, files, { account });
+    expect((await shop.attempt(builder, files, { account })).image.receipt.reused).toEqual(["layer cache"]);
+    await writeFile(join(shop.dataDir, "build", account, "in-use"), "another boot of this host");
+    expect((await shop.attempt(builder, files, { account })).image.receipt.reused).toEqual([]);
+  });
+
+  test("with a network fetches what ADD names", async () => {
+    const server = createServer((_, res) => res.end("fetched"));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const address = server.address();
+      const port = typeof address === "object" ? address?.port : undefined;
+      const host = shop.builder({}, { buildNetwork: "host" });
+      const { disk } = await shop.attempt(host, {
+        Dockerfile: `FROM debian:bookworm\nADD http://127.0.0.1:${port}/x /x\nCMD true`,
+      });
+      expect(await readFrom(disk, "/x")).toBe("fetched");
+    } finally {
+      server.close();
+    }
   });
 
   test("of an archive that is not one, or of a hostile one, leaves nothing", async () => {

@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { type FileHandle, open, rename } from "node:fs/promises";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { syncFolder } from "../../lib/atomic-file.ts";
 import { errnoOf } from "../../lib/errors.ts";
@@ -35,10 +35,14 @@ export async function placeFilesystem(from: string, to: string, signal: AbortSig
     if (errnoOf(err) !== "EXDEV") throw err;
     // Another file system: a copy that keeps the holes, under another name until it is whole.
     const temporary = `${to}.tmp`;
-    await run("cp", ["--sparse=always", "--", from, temporary], { signal });
-    await using copy = await open(temporary, READ);
-    await settle(copy);
-    await rename(temporary, to);
+    try {
+      await run("cp", ["--sparse=always", "--", from, temporary], { signal });
+      await using copy = await open(temporary, READ);
+      await settle(copy);
+      await rename(temporary, to);
+    } finally {
+      await rm(temporary, { force: true });
+    }
   }
   await syncFolder(dirname(to));
   return allocatedBytes(to);

@@ -8,7 +8,7 @@ import { zipFolder } from "../../packages/cli/src/zip-folder.ts";
 import { formatImageArn } from "../../packages/protocol/src/index.ts";
 import { ApiError } from "../../packages/sdk/src/index.ts";
 import type { Server } from "./server.ts";
-import { pollUntil, type Report } from "./show.ts";
+import type { Report } from "./show.ts";
 
 export interface Clients {
   readonly microvms: LambdaMicrovmsClient;
@@ -96,11 +96,8 @@ async function create(name: string, server: Server, { microvms }: Clients, abort
 async function followBuild(imageArn: string, server: Server, report: Report, signal: AbortSignal): Promise<void> {
   const imageVersion = "1.0";
   const version = { imageIdentifier: imageArn, imageVersion };
-  for await (const text of server.client.buildLog(version, { follow: true }, signal)) report.quote(text);
-  const ended = await pollUntil(async () => {
-    const found = await server.client.call("GetMicrovmImageVersion", version, signal);
-    return found.state === "PENDING" || found.state === "IN_PROGRESS" ? undefined : found;
-  }, signal);
+  for await (const text of server.client.watchBuild(version, signal)) report.quote(text);
+  const ended = await server.client.call("GetMicrovmImageVersion", version, signal);
   if (ended.state !== "SUCCESSFUL")
     throw new Error(`the image could not be built: ${ended.stateReason ?? ended.state}`);
 }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   OPERATIONS,
   type Operation,
@@ -21,6 +22,7 @@ import { linesOf, textOf } from "./lines.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
 
+const ASK_AGAIN_MS = 200;
 const NEVER = new AbortController().signal;
 
 /**
@@ -81,6 +83,25 @@ export class TorporClient {
   ): AsyncGenerator<string, void> {
     const target = `${versionPath(image)}/log${options.follow ? "?follow=true" : ""}`;
     yield* textOf(await this.#transport.send({ method: "GET", target }, signal), signal);
+  }
+
+  /**
+   * The build's log from its first line until the version is built or has failed. A log that is asked for before its
+   * build has begun is empty: it is asked for again.
+   */
+  async *watchBuild(image: ImageVersion, signal: AbortSignal = NEVER): AsyncGenerator<string, void> {
+    for (let seen = 0; ; ) {
+      const { state } = await this.call("GetMicrovmImageVersion", image, signal);
+      let at = 0;
+      for await (const text of this.buildLog(image, { follow: true }, signal)) {
+        const fresh = text.slice(Math.max(0, seen - at));
+        if (fresh !== "") yield fresh;
+        at += text.length;
+      }
+      seen = Math.max(seen, at);
+      if (state !== "PENDING" && state !== "IN_PROGRESS") return;
+      await sleep(ASK_AGAIN_MS, undefined, { signal });
+    }
   }
 
   /** What the version's build did and cost. @throws ApiError 404 as long as none has succeeded */

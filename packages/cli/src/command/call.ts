@@ -56,7 +56,7 @@ async function call(id: string, path: string, flags: CallFlags, session: Session
   const who = proxy === undefined ? "the workload" : `the endpoint (${String(proxy)})`;
   throw new Failure(
     `${who} answered ${answer.status}`,
-    proxy === undefined ? `torpor logs ${id}` : `torpor show ${id}`,
+    proxy === undefined ? `torpor logs ${id}` : `torpor show ${id}, and torpor resume ${id} if it is SUSPENDED`,
   );
 }
 

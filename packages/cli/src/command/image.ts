@@ -83,16 +83,10 @@ async function build(dir: string, flags: BuildFlags, session: Session): Promise<
       throw new Failure(`an image named ${name} exists already`, `torpor image build ${dir} --name ${name}-2`);
     throw err;
   });
-  await followBuild(created.imageArn, created.imageVersion, session);
-
-  const version = await until(async () => {
-    const found = await client.call(
-      "GetMicrovmImageVersion",
-      { imageIdentifier: created.imageArn, imageVersion: created.imageVersion },
-      signal,
-    );
-    return found.state === "PENDING" || found.state === "IN_PROGRESS" ? undefined : found;
-  }, signal);
+  const built = { imageIdentifier: created.imageArn, imageVersion: created.imageVersion };
+  // The log goes to stderr as it is written: stdout is for the result.
+  for await (const text of client.watchBuild(built, signal)) process.stderr.write(out.style("dim", printable(text)));
+  const version = await client.call("GetMicrovmImageVersion", built, signal);
   if (version.state !== "SUCCESSFUL")
     throw new Failure(
       `the build of ${name} failed: ${version.stateReason ?? version.state}`,
@@ -149,16 +143,6 @@ function variable(text: string): [string, string] {
   const at = text.indexOf("=");
   if (at < 1) throw usage(`not NAME=VALUE: ${text}`, "--env NAME=VALUE");
   return [text.slice(0, at), text.slice(at + 1)];
-}
-
-/** The log goes to stderr as it is written: stdout is for the result. Returns when the build has ended. */
-async function followBuild(
-  imageIdentifier: string,
-  imageVersion: string,
-  { client, out, signal }: Session,
-): Promise<void> {
-  for await (const text of client.buildLog({ imageIdentifier, imageVersion }, { follow: true }, signal))
-    process.stderr.write(out.style("dim", printable(text)));
 }
 
 async function show(image: string, { client, connection, out, signal }: Session): Promise<void> {

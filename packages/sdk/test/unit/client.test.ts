@@ -144,6 +144,26 @@ describe("logs", () => {
   });
 });
 
+test("a build is watched from its first line to its end, each line once", async () => {
+  const version = {
+    baseImageArn: "b",
+    buildRoleArn: "r",
+    codeArtifact: { uri: "s3://b/k" },
+    imageArn: IMAGE,
+    imageVersion: "1.0",
+    status: "ACTIVE",
+    createdAt: 1,
+  };
+  const states = ["PENDING", "IN_PROGRESS", "SUCCESSFUL"];
+  const logs = ["", "one\n", "one\ntwo\n"];
+  await using server = await listen((seen, response) =>
+    response.end(seen.url.includes("/log") ? logs.shift() : JSON.stringify({ ...version, state: states.shift() })),
+  );
+  const texts = client(server.url).watchBuild({ imageIdentifier: IMAGE, imageVersion: "1.0" });
+  expect(await Array.fromAsync(texts)).toEqual(["one\n", "two\n"]);
+  expect([states, logs]).toEqual([[], []]);
+});
+
 describe("Torpor's own operations", () => {
   const receipt = {
     operation: "build",

@@ -111,7 +111,7 @@ const SETTINGS = {
     "slot",
     oneOf("slot", "none", "host"),
   ),
-  maxArtifactBytes: setting("Largest zip that is accepted.", 1 << 30, integer(1024, 1 << 40)),
+  maxArtifactBytes: setting("Largest zip that is accepted.", 1 << 30, integer(1024, 2 ** 40)),
   maxUnpackedBytes: setting("Largest sum of the files in a zip.", 4 * 2 ** 30, integer(1024, 2 ** 42)),
   readyGraceSeconds: setting(
     "Without a ready hook: how long a build waits for the workload to listen on an exposed port (or 8080).",
@@ -121,7 +121,7 @@ const SETTINGS = {
   reservedDiskMib: setting(
     "Space on the data directory's file system that builds and suspends leave free.",
     256,
-    integer(0, 1 << 30),
+    integer(0, 2 ** 30),
   ),
 
   s3Endpoint: setting("An S3 service to use instead of the embedded one; empty means embedded.", "", optionalText),

@@ -26,6 +26,8 @@ interface Credentials {
 export class TestServer implements AsyncDisposable {
   readonly dataDir: string;
   readonly #settings: Readonly<Record<string, string>>;
+  /** Not in the data directory: that may be on a disk that a test fills. */
+  readonly #logFile: string;
   #child: ChildProcess | undefined;
   #credentials: Credentials | undefined;
   #api: LambdaMicrovmsClient | undefined;
@@ -34,6 +36,7 @@ export class TestServer implements AsyncDisposable {
 
   private constructor(dataDir: string, settings: Readonly<Record<string, string>>) {
     this.dataDir = dataDir;
+    this.#logFile = join(tmpdir(), `${basename(dataDir)}.log`);
     this.#settings = settings;
   }
 
@@ -57,11 +60,17 @@ export class TestServer implements AsyncDisposable {
           "endpoint-port": `${this.#credentials.endpointPort}`,
         }
       : { "api-port": "0", "endpoint-port": "0" };
-    const settings = { "data-dir": this.dataDir, accelerator: "tcg", "log-level": "debug", ...ports, ...this.#settings };
+    const settings = {
+      "data-dir": this.dataDir,
+      accelerator: "tcg",
+      "log-level": "debug",
+      ...ports,
+      ...this.#settings,
+    };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     const child = spawn(process.execPath, [MAIN, "serve", ...args], { stdio: ["ignore", "ignore", "pipe"] });
     this.#child = child;
-    const log = createWriteStream(join(this.dataDir, "server.log"), { flags: "a" });
+    const log = createWriteStream(this.#logFile, { flags: "a" });
     child.stderr.pipe(log);
     let text = "";
     await new Promise<void>((resolve, reject) => {
@@ -157,7 +166,7 @@ export class TestServer implements AsyncDisposable {
   }
 
   async log(): Promise<string> {
-    return await readFile(join(this.dataDir, "server.log"), "utf8");
+    return await readFile(this.#logFile, "utf8");
   }
 
   /** Ends the server, every VMM and slot of its data directory, and removes it. */
@@ -171,7 +180,8 @@ export class TestServer implements AsyncDisposable {
     await removeSlots(this.dataDir);
     // For whoever looks for the cause of a failed test.
     const keep = process.env.TORPOR_TEST_LOGS;
-    if (keep) await copyFile(join(this.dataDir, "server.log"), join(keep, `${basename(this.dataDir)}.log`)).catch(() => {});
+    if (keep)
+      await copyFile(join(this.dataDir, "server.log"), join(keep, `${basename(this.dataDir)}.log`)).catch(() => {});
     await rm(this.dataDir, { recursive: true, force: true });
   }
 

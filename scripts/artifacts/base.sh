@@ -43,8 +43,7 @@ sha256=$(sha256sum "$temporary/rootfs.tar" | cut -d' ' -f1)
 os=$(tar -xOf "$temporary/rootfs.tar" ./usr/lib/os-release | sed -n 's/^PRETTY_NAME="\(.*\)"$/\1/p')
 folder=$out/base-${sha256:0:12}
 chmod 755 "$temporary"
-rm -rf "$folder"
-mv -T "$temporary" "$folder"
+put_folder "$temporary" "$folder"
 list=$(printf ',"%s"' "${references[@]}")
 write_manifest "$json" "{\"schema\":1,\"name\":\"debian-12\",\"os\":\"$os\",\"path\":\"$(basename "$folder")/rootfs.tar\",\"sha256\":\"$sha256\",\"references\":[${list:1}],\"key\":\"$key\"}"
 find "$out" -mindepth 1 -maxdepth 1 -name 'base-????????????' ! -path "$folder" -mmin +1440 -exec rm -rf {} +

@@ -41,3 +41,7 @@ write_manifest() {
   printf '%s\n' "$2" >"$1.tmp.$$"
   mv -f "$1.tmp.$$" "$1"
 }
+
+# put_folder FROM TO: the finished folder gets its name. Names follow from contents, so one that is there already, from
+# another run, is as good, and may be in use.
+put_folder() { [ -d "$2" ] || mv -T "$1" "$2" 2>/dev/null || [ -d "$2" ] || fail "cannot make $2"; }

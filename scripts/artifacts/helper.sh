@@ -24,7 +24,6 @@ sha256=$(sha256sum "$temporary/torpor-helper" | cut -d' ' -f1)
 version=$("$temporary/torpor-helper" version)
 folder=$out/helper-${sha256:0:12}
 chmod 755 "$temporary"
-rm -rf "$folder"
-mv -T "$temporary" "$folder"
+put_folder "$temporary" "$folder"
 write_manifest "$out/helper.json" "{\"schema\":1,\"version\":\"$version\",\"path\":\"$(basename "$folder")/torpor-helper\",\"sha256\":\"$sha256\",\"key\":\"$key\"}"
 find "$out" -mindepth 1 -maxdepth 1 -name 'helper-*' ! -path "$folder" -mmin +1440 -exec rm -rf {} +

@@ -29,7 +29,6 @@ sources $suite | mmdebstrap --quiet --mode=root --variant=minbase --format=direc
   $suite "$temporary" -
 version=$(sed -n '/^Package: buildah$/,/^$/s/^Version: //p' "$temporary/var/lib/dpkg/status")
 [ -n "$version" ] || fail "the toolchain has no buildah"
-rm -rf "$root"
-mv -T "$temporary" "$root"
+put_folder "$temporary" "$root"
 write_manifest "$out/toolchain.json" "{\"schema\":1,\"path\":\"$(basename "$root")\",\"buildah\":\"${version%%[+~-]*}\",\"key\":\"$key\"}"
 find "$out" -mindepth 1 -maxdepth 1 -name 'toolchain-*' ! -path "$root" -mmin +1440 -exec rm -rf --one-file-system {} +

@@ -71,7 +71,7 @@ async function tour(signal: AbortSignal): Promise<void> {
       const id = await run(image, clients, signal);
       const target = await open(id, server, clients, signal);
       await prove(id, target, clients, signal);
-      await showReceipts(id, server, signal);
+      await showReceipts(id, image, server, signal);
       keep = flags.keep;
       if (keep) sayKept(id, target, image);
     } finally {
@@ -155,14 +155,15 @@ async function prove(id: string, target: Target, { microvms }: Clients, signal: 
   if (wrong.length > 0) throw new Error(`not as it was before the suspension: ${wrong.map((f) => f.what).join(", ")}`);
 }
 
-async function showReceipts(id: string, server: Server, signal: AbortSignal): Promise<void> {
-  const receipts = await server.client.receipts(id, signal);
+async function showReceipts(id: string, image: string, server: Server, signal: AbortSignal): Promise<void> {
+  const built = await server.client.buildReceipt({ imageIdentifier: image, imageVersion: "1.0" }, signal);
+  const receipts = [built, ...(await server.client.receipts(id, signal))];
   report.step("what it took, as the client saw it");
   process.stdout.write(`${report.stepTable()}\n`);
   report.step("what it took, as the server's receipts say");
   const head = ["OPERATION", "STARTED", "MS", "PHASES", "READ", "WRITTEN", "REUSED"];
   process.stdout.write(`${report.out.table(head, receipts.map(receiptRow))}\n`);
-  for (const operation of ["launch", "suspend", "resume"])
+  for (const operation of ["build", "launch", "suspend", "resume"])
     if (!receipts.some((receipt) => receipt.operation === operation)) throw new Error(`no receipt for ${operation}`);
 }
 

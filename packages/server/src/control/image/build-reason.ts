@@ -19,7 +19,8 @@ export function buildFailureReason(error: unknown): string {
   return clip(detail ? `${CONTAINER_BUILD_FAILED} ${detail}` : CONTAINER_BUILD_FAILED);
 }
 
-const withCode = (code: string, message: string): string => (message.startsWith(code) ? message : `${code}: ${message}`);
+const withCode = (code: string, message: string): string =>
+  message.startsWith(code) ? message : `${code}: ${message}`;
 
 /** The last line of the build log. */
 export function lastWords(error: unknown): string {

@@ -100,7 +100,7 @@ describe("a build that fails", () => {
     [
       "a documented code",
       new BuildError("ARCHIVE_DOCKERFILE_NOT_FOUND", "no Dockerfile"),
-      "ARCHIVE_DOCKERFILE_NOT_FOUND",
+      "ARCHIVE_DOCKERFILE_NOT_FOUND: no Dockerfile",
     ],
     [
       "the recorded sentence and the step",
@@ -145,7 +145,7 @@ describe("a build that fails", () => {
         throw new BlobError(code, "not to be had");
       });
       await world.image("demo");
-      expect((await outcome()).reason).toBe(code);
+      expect((await outcome()).reason).toBe(`${code}: not to be had`);
       expect(world.machine.builds).toEqual([]);
     },
   );
@@ -155,7 +155,7 @@ describe("a build that fails", () => {
     small.objects.set("bucket/app.zip", () => Buffer.alloc(1025));
     await small.image("demo");
     world = small;
-    expect((await outcome()).reason).toBe("S3_INVALID_OBJECT");
+    expect((await outcome()).reason).toMatch(/^S3_INVALID_OBJECT: The code artifact is larger than/);
     expect(await text()).toContain("larger than 1024 bytes");
     expect(await readdir(join(small.dataDir, "incoming"))).toEqual([]);
   });

@@ -39,11 +39,15 @@ count_go() {
   echo "$(grep -cE '^ *--- PASS' "$LOGS/$1.log" || true) $(grep -cE '^ *--- FAIL' "$LOGS/$1.log" || true)"
 }
 
+# A file that failed before its tests ran is one failure.
 count_vitest() {
   node -e '
     let told = {};
     try { told = JSON.parse(require("node:fs").readFileSync(process.argv[1], "utf8")); } catch {}
-    console.log(told.numPassedTests ?? 0, told.numFailedTests ?? 0);
+    const broken = (told.testResults ?? []).filter(
+      (file) => file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed"),
+    );
+    console.log(told.numPassedTests ?? 0, (told.numFailedTests ?? 0) + broken.length);
   ' "$LOGS/$1.json"
 }
 
@@ -68,10 +72,15 @@ use_node || die "there is no Node $NODE_MAJOR after the setup"
 use_go || die "there is no Go after the setup"
 cd "$ROOT"
 export GOTOOLCHAIN=local
+COLORS=force
+if [ -z "$BOLD" ]; then
+  COLORS=off
+  export NO_COLOR=1
+fi
 rm -rf "$LOGS"
 mkdir -p "$LOGS"
 
-stage lint count_check node_modules/.bin/biome ci .
+stage lint count_check node_modules/.bin/biome ci --colors=$COLORS .
 stage types count_check node_modules/.bin/tsc --noEmit -p tsconfig.json
 stage agent count_go go_module agent
 stage helper count_go go_module helper

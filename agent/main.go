@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -22,7 +23,7 @@ import (
 )
 
 const (
-	agentPort = "4699"
+	agentPort = 4699
 	logBytes  = 1 << 20
 	// memoryTarget keeps the agent's heap small in guests that have little: the garbage collector works harder then.
 	memoryTarget = 48 << 20
@@ -69,7 +70,8 @@ func run(ctx context.Context) error {
 		return diskErr
 	}
 	files := identity.FilesIn(guest.RunDir)
-	kernel := &identity.Kernel{Files: files, Random: "/dev/urandom"}
+	address := netip.AddrPortFrom(netip.MustParseAddr(guest.GuestAddress), agentPort)
+	kernel := &identity.Kernel{Files: files, Random: "/dev/urandom", Address: address.Addr(), Port: address.Port()}
 	id, err := identity.RandomID()
 	if err != nil {
 		return fmt.Errorf("machine id: %w", err)
@@ -96,7 +98,7 @@ func run(ctx context.Context) error {
 		Loopbacks:    []string{"127.0.0.1", "::1", guest.GuestAddress},
 		SocketTables: []string{"/proc/net/tcp", "/proc/net/tcp6"},
 	}
-	listener, err := server.Listen(ctx, guest.GuestAddress+":"+agentPort, guest.Interface)
+	listener, err := server.Listen(ctx, address.String())
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,8 +18,10 @@ import (
 func vmmVerbs() map[string]verb {
 	return map[string]verb{
 		"vmm": {
-			"vmm --netns PATH --tap NAME --uid N --qmp SOCKET --log FILE [--kvm] --bind SRC:DST[:rw] … -- PROGRAM ARG…\n" +
-				"      becomes PROGRAM in a jail; descriptor 100 is the tap, 101 the listening QMP socket; writes \"ready\\n\" to stdout just before",
+			"vmm --netns PATH --tap NAME --uid N --qmp SOCKET --log FILE --record FILE [--template-memory FILE] [--kvm]\n" +
+				"      --bind SRC:DST[:rw] … -- PROGRAM ARG…\n" +
+				"      becomes PROGRAM in a jail; descriptor 100 is the tap, 101 the listening QMP socket; writes the record of\n" +
+				"      this process and \"ready\\n\" to stdout just before",
 			vmm,
 		},
 		"save-memory": {"save-memory --pid N --template FILE --out FILE", saveMemory},
@@ -65,12 +68,14 @@ func vmm(args []string) error {
 		uid    = fs.Int("uid", 0, "")
 		qmp    = fs.String("qmp", "", "")
 		log    = fs.String("log", "", "")
+		record = fs.String("record", "", "")
+		memory = fs.String("template-memory", "", "")
 		kvm    = fs.Bool("kvm", false, "")
 		mounts binds
 	)
 	fs.SetOutput(io.Discard)
 	fs.Var(&mounts, "bind", "")
-	if err := fs.Parse(args); err != nil || fs.NArg() == 0 || *netns == "" || *qmp == "" || *log == "" || *uid <= 0 {
+	if err := fs.Parse(args); err != nil || fs.NArg() == 0 || *netns == "" || *qmp == "" || *log == "" || *record == "" || *uid <= 0 {
 		return errUsage
 	}
 	program := fs.Args()
@@ -87,6 +92,10 @@ func vmm(args []string) error {
 	}
 	tapDevice, err := openTap(*netns, *tap)
 	if err != nil {
+		return err
+	}
+	// Before the VMM is there, so that whoever comes after a crash of our caller finds it.
+	if err := writeRecord(*record, *memory); err != nil {
 		return err
 	}
 	groups := []int{}
@@ -120,6 +129,49 @@ func vmm(args []string) error {
 	}
 	err = syscall.Exec(program[0], program, []string{"PATH=/usr/bin:/bin", "LC_ALL=C"})
 	return fmt.Errorf("exec %s: %w", program[0], err)
+}
+
+// writeRecord says who this process is, and thus who the VMM will be: the whole file at once, durable.
+func writeRecord(path, templateMemory string) error {
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return err
+	}
+	// The name of a process can hold anything: fields are counted from behind it.
+	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) < 20 {
+		return fmt.Errorf("/proc/self/stat has %d fields", len(fields))
+	}
+	record := map[string]any{
+		"pid": os.Getpid(), "startTime": fields[19], "bootId": strings.TrimSpace(string(boot)), "templateMemory": nil,
+	}
+	if templateMemory != "" {
+		record["templateMemory"] = templateMemory
+	}
+	data, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	temporary := path + ".tmp"
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	return err
 }
 
 // listenQmp makes the socket before the VMM starts, so that a client can connect at once, and the VMM, which could

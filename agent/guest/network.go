@@ -6,6 +6,8 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"torpor/agent/netlink"
 )
 
 // The slot's network: the same in every guest, so that a clone needs no other.
@@ -34,11 +36,11 @@ func ConfigureNetwork() error {
 		return err
 	}
 	guest, host := net.ParseIP(GuestAddress).To4(), net.ParseIP(HostAddress).To4()
-	rt, err := openRouteSocket()
+	rt, err := netlink.Open(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
-	defer rt.close()
+	defer rt.Close()
 	for _, step := range []struct {
 		name    string
 		kind    uint16
@@ -51,7 +53,7 @@ func ConfigureNetwork() error {
 		{"default route", unix.RTM_NEWROUTE, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, defaultRoute(eth.Index, host)},
 		{"neighbour", unix.RTM_NEWNEIGH, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, neighbour(eth.Index, host, mac)},
 	} {
-		if err := rt.request(step.kind, step.flags, step.message); err != nil {
+		if err := rt.Request(step.kind, step.flags, step.message); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
@@ -72,16 +74,16 @@ func address(index int, ip net.IP) []byte {
 	b := make([]byte, unix.SizeofIfAddrmsg)
 	b[0], b[1], b[3] = unix.AF_INET, prefixLength, unix.RT_SCOPE_UNIVERSE
 	binary.NativeEndian.PutUint32(b[4:], uint32(index))
-	b = appendAttribute(b, unix.IFA_LOCAL, ip)
-	return appendAttribute(b, unix.IFA_ADDRESS, ip)
+	b = netlink.AppendAttribute(b, unix.IFA_LOCAL, ip)
+	return netlink.AppendAttribute(b, unix.IFA_ADDRESS, ip)
 }
 
 func defaultRoute(index int, gateway net.IP) []byte {
 	b := make([]byte, unix.SizeofRtMsg)
 	b[0], b[4], b[5] = unix.AF_INET, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT
 	b[6], b[7] = unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
-	b = appendAttribute(b, unix.RTA_GATEWAY, gateway)
-	return appendAttribute(b, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(index)))
+	b = netlink.AppendAttribute(b, unix.RTA_GATEWAY, gateway)
+	return netlink.AppendAttribute(b, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(index)))
 }
 
 func neighbour(index int, ip net.IP, mac net.HardwareAddr) []byte {
@@ -89,56 +91,6 @@ func neighbour(index int, ip net.IP, mac net.HardwareAddr) []byte {
 	b[0] = unix.AF_INET
 	binary.NativeEndian.PutUint32(b[4:], uint32(index))
 	binary.NativeEndian.PutUint16(b[8:], unix.NUD_PERMANENT)
-	b = appendAttribute(b, unix.NDA_DST, ip)
-	return appendAttribute(b, unix.NDA_LLADDR, mac)
-}
-
-func appendAttribute(b []byte, kind uint16, value []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(value)))
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = append(b, value...)
-	for len(b)%unix.RTA_ALIGNTO != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-type routeSocket struct {
-	fd  int
-	seq uint32
-}
-
-func openRouteSocket() (*routeSocket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("netlink socket: %w", err)
-	}
-	return &routeSocket{fd: fd}, nil
-}
-
-func (s *routeSocket) close() { unix.Close(s.fd) }
-
-// request sends one message and waits for its acknowledgement.
-func (s *routeSocket) request(kind, flags uint16, message []byte) error {
-	s.seq++
-	b := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(message)))
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK|flags)
-	b = binary.NativeEndian.AppendUint32(b, s.seq)
-	b = append(binary.NativeEndian.AppendUint32(b, 0), message...)
-	if err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	reply := make([]byte, 4096)
-	n, _, err := unix.Recvfrom(s.fd, reply, 0)
-	if err != nil {
-		return err
-	}
-	if n < unix.SizeofNlMsghdr+4 || binary.NativeEndian.Uint16(reply[4:]) != unix.NLMSG_ERROR {
-		return fmt.Errorf("netlink answered %d bytes that are no acknowledgement", n)
-	}
-	if code := int32(binary.NativeEndian.Uint32(reply[unix.SizeofNlMsghdr:])); code != 0 {
-		return unix.Errno(-code)
-	}
-	return nil
+	b = netlink.AppendAttribute(b, unix.NDA_DST, ip)
+	return netlink.AppendAttribute(b, unix.NDA_LLADDR, mac)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -36,6 +37,8 @@ type System interface {
 	StepClock(unixNanos int64) error
 	// SetMachineID makes the machine id and a new boot id visible.
 	SetMachineID(id [16]byte) error
+	// AbortOutbound ends the workload's connections to other machines.
+	AbortOutbound() error
 }
 
 // Keeper takes identities, one after another.
@@ -61,6 +64,9 @@ func (k *Keeper) Assume(who *protocol.Who) error {
 			return fmt.Errorf("set machine id: %w", err)
 		}
 	}
+	if err := k.System.AbortOutbound(); err != nil {
+		return fmt.Errorf("abort connections: %w", err)
+	}
 	k.microvmID = who.MicrovmID
 	return nil
 }
@@ -77,7 +83,13 @@ type Kernel struct {
 	Files Files
 	// Random is the generator's device.
 	Random string
+	// Address of the guest, and the agent's Port at it.
+	Address netip.Addr
+	Port    uint16
 }
+
+// AbortOutbound implements System.
+func (k *Kernel) AbortOutbound() error { return abortOutbound(k.Address, k.Port) }
 
 // Reseed implements System. Source: random(4), RNDADDENTROPY and RNDRESEEDCRNG.
 func (k *Kernel) Reseed(entropy []byte) error {

@@ -8,9 +8,6 @@ import (
 	"net"
 	"strconv"
 	"sync"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"torpor/agent/container"
 	"torpor/agent/events"
@@ -54,16 +51,9 @@ type Server struct {
 	conns map[*net.TCPConn]struct{}
 }
 
-// Listen opens the agent's port. Bound to a device, it cannot be reached from within the guest at all.
-func Listen(ctx context.Context, address, device string) (*net.TCPListener, error) {
+// Listen opens the agent's port.
+func Listen(ctx context.Context, address string) (*net.TCPListener, error) {
 	config := net.ListenConfig{KeepAlive: -1}
-	if device != "" {
-		config.Control = func(_, _ string, raw syscall.RawConn) error {
-			var failed error
-			err := raw.Control(func(fd uintptr) { failed = unix.BindToDevice(int(fd), device) })
-			return errors.Join(err, failed)
-		}
-	}
 	l, err := config.Listen(ctx, "tcp4", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)

@@ -151,18 +151,23 @@ export class TestServer implements AsyncDisposable {
     await this.#end("SIGTERM");
   }
 
-  /** Ids of the VMMs that run for this data directory, found without asking the server. */
+  /** Ids of the VMMs that run for this data directory, found in /proc without asking the server or its files. */
   async vmms(): Promise<string[]> {
+    return (await this.#vmmProcesses()).map(({ id }) => id).sort();
+  }
+
+  async #vmmProcesses(): Promise<{ readonly pid: number; readonly id: string }[]> {
     const found = [];
     for (const name of await readdir("/proc")) {
       if (!/^\d+$/.test(name)) continue;
       const args = (await readFile(`/proc/${name}/cmdline`, "utf8").catch(() => "")).split("\0");
       const id = args[args.indexOf("-name") + 1];
       if (!args[0]?.includes("qemu-system") || id === undefined) continue;
-      const record = await readFile(join(this.dataDir, "vms", id, "vmm.json"), "utf8").catch(() => "");
-      if (record.includes(`"pid":${name},`)) found.push(id);
+      // What is bound into its jail says whose it is, also when the folder is gone by now.
+      const mounts = await readFile(`/proc/${name}/mountinfo`, "utf8").catch(() => "");
+      if (mounts.includes(`${this.dataDir}/vms/${id}/`)) found.push({ pid: Number(name), id });
     }
-    return found.sort();
+    return found;
   }
 
   async log(): Promise<string> {
@@ -172,11 +177,7 @@ export class TestServer implements AsyncDisposable {
   /** Ends the server, every VMM and slot of its data directory, and removes it. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#end("SIGTERM");
-    for (const name of await readdir(join(this.dataDir, "vms")).catch(() => [])) {
-      const record = await readFile(join(this.dataDir, "vms", name, "vmm.json"), "utf8").catch(() => "{}");
-      const { pid } = JSON.parse(record) as { pid?: number };
-      if (pid !== undefined && (await this.vmms()).includes(name)) process.kill(pid, "SIGKILL");
-    }
+    for (const { pid } of await this.#vmmProcesses()) process.kill(pid, "SIGKILL");
     await removeSlots(this.dataDir);
     // For whoever looks for the cause of a failed test.
     const keep = process.env.TORPOR_TEST_LOGS;

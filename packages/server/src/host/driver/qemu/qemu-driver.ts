@@ -2,7 +2,6 @@ import { spawn } from "node:child_process";
 import { constants } from "node:fs";
 import { chown, copyFile, open, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../../lib/atomic-file.ts";
 import { Cleanup } from "../../../lib/cleanup.ts";
 import { errnoOf, messageOf } from "../../../lib/errors.ts";
 import type { Log } from "../../../lib/log.ts";
@@ -33,7 +32,7 @@ export interface QemuOptions {
 /** A VMM serves one QMP client at a time: an earlier daemon that is still on its way out must have let go. */
 const ADOPT_MS = 20_000;
 
-/** What is needed to find a VMM again. Written before the VMM runs anything. */
+/** What is needed to find a VMM again. The helper writes it before it becomes the VMM: there is none without it. */
 interface VmmRecord extends ProcessIdentity {
   readonly templateMemory: string | null;
 }
@@ -152,7 +151,8 @@ export class QemuDriver implements Driver {
     const socket = join(dir.path, "vmm.sock");
     const args = [
       ...["vmm", "--netns", slot.netns, "--tap", slot.tap, "--uid", String(slot.uid)],
-      ...["--qmp", socket, "--log", join(dir.path, "vmm.log")],
+      ...["--qmp", socket, "--log", join(dir.path, "vmm.log"), "--record", recordFile(dir)],
+      ...(templateMemory === undefined ? [] : ["--template-memory", templateMemory]),
       ...(accelerator === "kvm" ? ["--kvm"] : []),
       ...[`${dir.run}:${JAIL.run}:rw`, `${dir.disks}:${JAIL.disks}:rw`, ...binds].flatMap((b) => ["--bind", b]),
       ...["--", qemu, ...qemuArgs],
@@ -180,8 +180,6 @@ export class QemuDriver implements Driver {
     const identity = child.pid === undefined ? undefined : identify(child.pid);
     if (!identity) throw new Error(`the VMM ended at once${await lastWords(dir)}`);
     undo.add("vmm process", () => endProcess(identity));
-    const record: VmmRecord = { ...identity, templateMemory: templateMemory ?? null };
-    await writeFileAtomic(join(dir.path, "vmm.json"), JSON.stringify(record));
     let qmp: Qmp;
     try {
       qmp = await Qmp.connect(socket, signal);
@@ -210,9 +208,11 @@ function jailed(path: string, folder: string, target: string): string {
   return target + path.slice(folder.length);
 }
 
+const recordFile = (dir: InstanceDir): string => join(dir.path, "vmm.json");
+
 async function readRecord(dir: InstanceDir): Promise<VmmRecord | undefined> {
   try {
-    return JSON.parse(await readFile(join(dir.path, "vmm.json"), "utf8")) as VmmRecord;
+    return JSON.parse(await readFile(recordFile(dir), "utf8")) as VmmRecord;
   } catch (err) {
     if (errnoOf(err) === "ENOENT") return undefined;
     throw err;

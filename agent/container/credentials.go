@@ -12,11 +12,6 @@ import (
 // net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 const defaultCapabilities uint64 = 0xa80425fb
 
-const (
-	softOpenFiles = 1024
-	hardOpenFiles = 65536
-)
-
 // become makes this thread, and what it executes, the container's user. Root keeps the set, others have no capability
 // but those that a setuid program regains: the bounding set.
 // All calls are raw, and so for this thread alone: exec ends the others.
@@ -79,11 +74,11 @@ func boundCapabilities(privileged bool) (uint64, error) {
 	return set, nil
 }
 
-func limitResources() error {
+// limitOpenFiles is the container's RLIMIT_NOFILE.
+func limitOpenFiles(limit OpenFiles) error {
 	// From syscall and not unix: Go restores its own idea of this limit on exec unless it saw the change.
-	limit := syscall.Rlimit{Cur: softOpenFiles, Max: hardOpenFiles}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("limit open files: %w", err)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit.Soft, Max: limit.Hard}); err != nil {
+		return fmt.Errorf("limit open files to %d: %w", limit.Hard, err)
 	}
 	return nil
 }

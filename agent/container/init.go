@@ -24,10 +24,11 @@ const (
 
 // order is all that the container's first process needs to know.
 type order struct {
-	Spec     *Spec     `json:"spec"`
-	Root     string    `json:"root"`
-	Detach   []string  `json:"detach"` // the agent's mounts that the container has no business with
-	Overlays []Overlay `json:"overlays"`
+	Spec      *Spec     `json:"spec"`
+	Root      string    `json:"root"`
+	Detach    []string  `json:"detach"` // the agent's mounts that the container has no business with
+	Overlays  []Overlay `json:"overlays"`
+	OpenFiles OpenFiles `json:"openFiles"`
 }
 
 // Init is the main function of the container's first process, until it becomes the workload. It returns only when it
@@ -83,7 +84,7 @@ func becomeWorkload() error {
 	if err := enterWorkdir(o.Spec.Workdir); err != nil {
 		return err
 	}
-	if err := limitResources(); err != nil {
+	if err := limitOpenFiles(o.OpenFiles); err != nil {
 		return err
 	}
 	if err := become(id, o.Spec.privileged()); err != nil {

@@ -26,14 +26,18 @@ const (
 // outputGrace is how long output may still come after the main process has ended: whoever could write it died with it.
 const outputGrace = 2 * time.Second
 
+// OpenFiles is how many files a process of the container may have open: at first, and at most.
+type OpenFiles struct{ Soft, Hard uint64 }
+
 // Runner starts the container of this guest, once, and knows what became of it.
 type Runner struct {
 	Reaper *reaper.Reaper
 	Events *events.Ring
 	// Root is where the disk is mounted.
-	Root     string
-	Detach   []string
-	Overlays []Overlay
+	Root      string
+	Detach    []string
+	Overlays  []Overlay
+	OpenFiles OpenFiles
 	// Prepare runs before a container is started, e.g. to load what it needs.
 	Prepare func(*Spec) error
 
@@ -81,7 +85,7 @@ func (r *Runner) Start(spec *Spec) error {
 			return Errorf(CodeSetup, "%v", err)
 		}
 	}
-	payload, err := json.Marshal(order{Spec: spec, Root: r.Root, Detach: r.Detach, Overlays: r.Overlays})
+	payload, err := json.Marshal(order{Spec: spec, Root: r.Root, Detach: r.Detach, Overlays: r.Overlays, OpenFiles: r.OpenFiles})
 	if err != nil {
 		return err
 	}

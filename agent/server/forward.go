@@ -34,18 +34,21 @@ func (s *Server) forward(conn *net.TCPConn, payload []byte) {
 	splice(conn, local)
 }
 
-// dial tries the loopback addresses in turn: a workload may listen on one of them only.
+// dial tries the loopback addresses in turn: a workload may listen on one of them only. The error is the first one's:
+// the others fail for other reasons, e.g. for want of IPv6.
 func (s *Server) dial(port int, deadline time.Time) (*net.TCPConn, error) {
-	var err error
+	var first error
 	for _, address := range s.Loopbacks {
 		d := net.Dialer{Deadline: deadline, KeepAlive: -1}
-		var conn net.Conn
-		conn, err = d.Dial("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
+		conn, err := d.Dial("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
 		if err == nil {
 			return conn.(*net.TCPConn), nil
 		}
+		if first == nil {
+			first = err
+		}
 	}
-	return nil, err
+	return nil, first
 }
 
 // splice copies both ways until both have ended. An end is passed on as an end; a broken side breaks the other, so that

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RunMicrovmCommand, SuspendMicrovmCommand, TerminateMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { zipBytes } from "../build/zip-bytes.ts";
 import {
   AWAKE_ON_REQUEST,
   buildImage,
@@ -29,6 +30,22 @@ const REFUSED: Readonly<Record<string, { artifact: () => Promise<Buffer> | Buffe
   "no-dockerfile": { artifact: () => zip({ "readme.txt": "hello" }), reason: /ARCHIVE_DOCKERFILE_NOT_FOUND/ },
   "not-a-zip": { artifact: () => Buffer.from("this is no zip"), reason: /ARCHIVE_INVALID/ },
   "too-large": { artifact: () => Buffer.alloc(2_000_001), reason: /2000001|2000000|too large|larger/i },
+  "zip-slip": {
+    artifact: () =>
+      zipBytes([
+        { name: "Dockerfile", content: FROM },
+        { name: "../outside", content: "x" },
+      ]),
+    reason: /ARCHIVE_INVALID: .*\.\.\/outside/,
+  },
+  "link-out": {
+    artifact: () =>
+      zipBytes([
+        { name: "Dockerfile", content: FROM },
+        { name: "link", content: "../../../etc/passwd", mode: 0o120777 },
+      ]),
+    reason: /ARCHIVE_INVALID: .*link/,
+  },
   "unknown-base": {
     artifact: () => zip({ Dockerfile: "FROM nobody/nothing:1\n" }),
     reason: /Dockerfile:1: base image "nobody\/nothing:1" is not available/,

@@ -30,7 +30,7 @@ work=$(mktemp -d "$out/.initramfs.XXXXXX")
 trap 'rm -rf -- "$work"' EXIT
 say "building torpor-agent $agent_version"
 mkdir "$work/root"
-(cd "$agent" && CGO_ENABLED=0 GOFLAGS= go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o "$work/root/init" .)
+(cd "$agent" && CGO_ENABLED=0 GOFLAGS="" go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o "$work/root/init" .)
 cp -r -- "$out/$modules" "$work/root/modules"
 
 node "$here/cpio.ts" "$work/root" "$work/initramfs.cpio"

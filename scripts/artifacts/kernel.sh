@@ -12,7 +12,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 
 SERIES=6.12
-KEYRING=${TORPOR_DEBIAN_KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+[ -f "$KEYRING" ] || KEYRING=${KEYRING%.gpg}.pgp # its name from Debian 13 on
 
 [ $# -ge 1 ] && [ $# -le 2 ] || die "usage: kernel.sh OUT_DIR [SUITE]"
 suite=${2:-trixie}
@@ -26,7 +27,7 @@ if up_to_date "$out/kernel.json" "$inputs"; then
   exit 0
 fi
 need apt-get apt-cache dpkg-deb node xz lz4 sha256sum
-[ -f "$KEYRING" ] || die "$KEYRING is missing: install debian-archive-keyring"
+[ -f "$KEYRING" ] || die "Debian's archive keys are missing: install debian-archive-keyring"
 
 work=$(mktemp -d "$out/.kernel.XXXXXX")
 trap 'rm -rf -- "$work"' EXIT
@@ -36,7 +37,8 @@ trap 'rm -rf -- "$work"' EXIT
 mirror() {
   local found=""
   if [ "$(. /etc/os-release && echo "${ID:-}")" = debian ]; then
-    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -E "/$1/?\$" | head -n 1)
+    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+      grep -E -m 1 "/$1/?\$" || true)
   fi
   echo "${found:-http://deb.debian.org/$1}"
 }

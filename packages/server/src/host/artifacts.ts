@@ -34,29 +34,35 @@ export async function loadGuestArtifacts(dir: string, helperBinary: string): Pro
   return { kernel, initramfs, helper };
 }
 
+const MEND = "run scripts/setup.sh, or set artifacts-dir to where it put them";
+
+/** @throws TorporError `unavailable` naming the file and how to get it */
+export async function readManifest<T>(dir: string, name: string, schema: z.ZodType<T>): Promise<T> {
+  const path = join(dir, name);
+  try {
+    return schema.parse(JSON.parse(await readFile(path, "utf8")));
+  } catch (err) {
+    throw new TorporError("unavailable", `cannot use ${path}: ${messageOf(err)}; ${MEND}`, { cause: err });
+  }
+}
+
 async function load<T extends { readonly path: string; readonly sha256: string }>(
   dir: string,
   name: string,
   schema: z.ZodType<T>,
 ): Promise<T> {
-  const mend = "run scripts/setup.sh, or set artifacts-dir to where it put them";
-  let described: T;
-  try {
-    described = schema.parse(JSON.parse(await readFile(join(dir, name), "utf8")));
-  } catch (err) {
-    throw new TorporError("unavailable", `cannot use ${join(dir, name)}: ${messageOf(err)}; ${mend}`, { cause: err });
-  }
+  const described = await readManifest(dir, name, schema);
   const path = join(dir, described.path);
   const found = await hashFile(path).catch((err: unknown) => {
-    throw new TorporError("unavailable", `cannot read ${path}: ${messageOf(err)}; ${mend}`, { cause: err });
+    throw new TorporError("unavailable", `cannot read ${path}: ${messageOf(err)}; ${MEND}`, { cause: err });
   });
   if (found !== described.sha256)
-    throw new TorporError("unavailable", `${path} is not what ${name} says: its sha256 is ${found}; ${mend}`);
+    throw new TorporError("unavailable", `${path} is not what ${name} says: its sha256 is ${found}; ${MEND}`);
   return { ...described, path };
 }
 
-export async function hashFile(path: string): Promise<string> {
+export async function hashFile(path: string, signal?: AbortSignal): Promise<string> {
   const hash = createHash("sha256");
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, { ...(signal && { signal }) });
   return hash.digest("hex");
 }

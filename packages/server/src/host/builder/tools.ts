@@ -1,10 +1,8 @@
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { z } from "zod";
-import { messageOf, TorporError } from "../../lib/errors.ts";
+import { TorporError } from "../../lib/errors.ts";
+import { hashFile, readManifest } from "../artifacts.ts";
 import type { BaseImage } from "./dockerfile.ts";
 
 /** A base image as a tar of its files. */
@@ -37,10 +35,10 @@ const baseFile = z.object({
  * @throws TorporError `unavailable` naming the file that is missing or is not what it should be
  */
 export async function loadBuildTools(dir: string, helperBinary: string): Promise<BuildTools> {
-  const toolchain = await load(dir, "toolchain.json", toolchainFile);
-  const helper = helperBinary || join(dir, (await load(dir, "helper.json", helperFile)).path);
+  const toolchain = await readManifest(dir, "toolchain.json", toolchainFile);
+  const helper = helperBinary || join(dir, (await readManifest(dir, "helper.json", helperFile)).path);
   const names = (await readdir(dir)).filter((name) => /^base-.*\.json$/.test(name)).sort();
-  const bases = await Promise.all(names.map((name) => load(dir, name, baseFile)));
+  const bases = await Promise.all(names.map((name) => readManifest(dir, name, baseFile)));
   return {
     helper,
     toolchain: join(dir, toolchain.path),
@@ -49,21 +47,9 @@ export async function loadBuildTools(dir: string, helperBinary: string): Promise
   };
 }
 
-async function load<T>(dir: string, name: string, schema: z.ZodType<T>): Promise<T> {
-  const path = join(dir, name);
-  try {
-    return schema.parse(JSON.parse(await readFile(path, "utf8")));
-  } catch (err) {
-    const mend = "run scripts/setup.sh, or set artifacts-dir to where it put them";
-    throw new TorporError("unavailable", `cannot use ${path}: ${messageOf(err)}; ${mend}`, { cause: err });
-  }
-}
-
 /** @throws TorporError `unavailable` when the tar is not the one that its manifest describes */
 export async function verifyBase(base: BaseTar, signal: AbortSignal): Promise<void> {
-  const hash = createHash("sha256");
-  await pipeline(createReadStream(base.path, { highWaterMark: 1 << 20 }), hash, { signal });
-  const found = hash.digest("hex");
+  const found = await hashFile(base.path, signal);
   if (found !== base.sha256)
     throw new TorporError("unavailable", `${base.path} has sha256 ${found}, not ${base.sha256}: run scripts/setup.sh`);
 }

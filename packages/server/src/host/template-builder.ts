@@ -66,7 +66,8 @@ export class TemplateBuilder {
     const { layout, driver, slots, templates, log } = this.#deps;
     const watch = new Stopwatch("build");
     const size = machineShape(spec.memoryMib, this.#deps.burst, driver.facts.accelerator);
-    await this.#requireSpace(size);
+    // What a small image takes; a large one that fills the disk is stopped by ENOSPC and leaves nothing.
+    await this.#requireSpace(512 * 2 ** 20 + (size.memoryMib * 2 ** 20) / 4);
     await using undo = new Cleanup(log);
     const dir = layout.instance(`build-${spec.templateId}`);
     await rm(dir.path, { recursive: true, force: true });
@@ -144,9 +145,8 @@ export class TemplateBuilder {
     };
   }
 
-  async #requireSpace(size: MachineShape & { readonly diskGib: number }): Promise<void> {
-    // What a small image takes; a large one that fills the disk is stopped by ENOSPC and leaves nothing.
-    const bytes = 512 * 2 ** 20 + (size.memoryMib * 2 ** 20) / 4;
+  /** @throws BuildError */
+  async #requireSpace(bytes: number): Promise<void> {
     try {
       await requireSpace(this.#deps.layout.templates, bytes, this.#deps.reservedDiskMib, "an image build");
     } catch (err) {
@@ -192,6 +192,7 @@ export class TemplateBuilder {
         await vmm.kill();
         signal.throwIfAborted();
         log.warn({ err, attempt }, "guest did not boot");
+        await this.#requireSpace(0); // its memory is a file: on a full disk it dies of SIGBUS
         if (attempt === BOOT_ATTEMPTS)
           throw new BuildError(
             "INTERNAL_PLATFORM_ERROR",

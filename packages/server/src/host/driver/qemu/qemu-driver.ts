@@ -130,7 +130,8 @@ export class QemuDriver implements Driver {
       return undefined;
     }
     const templateMemory = record.templateMemory ?? undefined;
-    return new QemuVmm({ dir, process: record, qmp, helper: this.#options.helper, templateMemory });
+    const { helper } = this.#options;
+    return new QemuVmm({ dir, process: record, qmp, helper, templateMemory, exit: undefined });
   }
 
   async destroy(dir: InstanceDir): Promise<void> {
@@ -177,6 +178,9 @@ export class QemuDriver implements Driver {
     child.stdout.destroy();
     child.stderr.destroy();
     child.unref();
+    const exit = new Promise<string>((resolve) => {
+      child.once("exit", (code, name) => resolve(name ? `was killed by ${name}` : `ended with status ${code}`));
+    });
     const identity = child.pid === undefined ? undefined : identify(child.pid);
     if (!identity) throw new Error(`the VMM ended at once${await lastWords(dir)}`);
     undo.add("vmm process", () => endProcess(identity));
@@ -187,7 +191,7 @@ export class QemuDriver implements Driver {
       throw new Error(`the VMM did not come up: ${messageOf(err)}${await lastWords(dir)}`, { cause: err });
     }
     undo.release();
-    return { vmm: new QemuVmm({ dir, process: identity, qmp, helper, templateMemory }), qmp };
+    return { vmm: new QemuVmm({ dir, process: identity, qmp, helper, templateMemory, exit }), qmp };
   }
 
   async #loadMemory(pid: number, spec: RestoreSpec, signal: AbortSignal): Promise<void> {

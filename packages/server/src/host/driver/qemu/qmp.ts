@@ -35,6 +35,10 @@ export class Qmp {
   readonly #events = new Set<(event: QmpEvent) => void>();
   #buffer = "";
   #failure: Error | undefined;
+  /** Why the connection is gone. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
   /** Resolves when the connection is gone, for whatever reason. */
   readonly closed: Promise<void>;
 

@@ -20,6 +20,8 @@ export interface QemuVmmParts {
   readonly helper: string;
   /** Memory file of the template; absent for a VMM that is to become one. */
   readonly templateMemory: string | undefined;
+  /** How the process ended, once it has; undefined when it is no child of this daemon. */
+  readonly exit: Promise<string> | undefined;
 }
 
 /** One QEMU process, ours or adopted from an earlier daemon. */
@@ -35,8 +37,10 @@ export class QemuVmm implements Vmm {
     this.ended = parts.qmp.closed.then(async () => {
       if (this.#detached) return await new Promise<never>(() => {});
       // The connection can only be lost with the process, unless the VMM misbehaves: then it is ended.
+      const unwanted = alive(parts.process);
       await endProcess(parts.process);
-      return `the VMM ended${await lastWords(parts.dir)}`;
+      const how = unwanted ? `was ended by us: ${parts.qmp.failure?.message}` : ((await parts.exit) ?? "ended");
+      return `the VMM ${how}${await lastWords(parts.dir)}`;
     });
   }
 

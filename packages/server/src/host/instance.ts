@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { chown, rm, writeFile } from "node:fs/promises";
+import { chown, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { Receipt } from "@torpor/protocol";
@@ -155,7 +155,7 @@ export class Instance {
     await this.#down();
     watch.mark("end");
     await sealLayer(join(this.dir.disks, record.activeDisk!));
-    if (record.snapshot > 0) await rm(snapshotFiles(this.dir, record.snapshot).path, { recursive: true, force: true });
+    await this.#sweep(next);
     this.#releaseLater(slot);
     return watch.receipt();
   }
@@ -242,13 +242,14 @@ export class Instance {
     if (record.phase === "suspended") {
       await this.#deps.driver.destroy(this.dir);
       for (const layer of record.layers) await sealLayer(join(this.dir.disks, layer));
+      await this.#sweep(record);
       return "suspended";
     }
     const vmm = await this.#deps.driver.adopt(this.dir, signal);
     if (!vmm || record.slot === null) return await this.#broken();
     // A suspend or a resume that stopped half way: the guest is whole and goes on.
     if (!(await vmm.running())) await vmm.run();
-    await rm(`${snapshotFiles(this.dir, record.snapshot + 1).path}.tmp`, { recursive: true, force: true });
+    await this.#sweep(record);
     const slot = this.#deps.slots.existing(record.slot);
     this.#go({ vmm, slot, agent: new Agent(slot.address), watching: new AbortController() });
     return "running";
@@ -289,6 +290,18 @@ export class Instance {
     this.#live?.vmm.detach();
     this.#live = undefined;
     await this.logs.close();
+  }
+
+  /** Removes the snapshots and layers that the record does not name: what is superseded, or never came to be. */
+  async #sweep(record: InstanceRecord): Promise<void> {
+    const snapshots = join(this.dir.path, "snapshots");
+    const wanted: readonly [string, ReadonlySet<string>][] = [
+      [snapshots, new Set([String(record.snapshot)])],
+      [this.dir.disks, new Set([...record.layers, record.activeDisk ?? ""])],
+    ];
+    for (const [folder, names] of wanted)
+      for (const name of await namesIn(folder))
+        if (!names.has(name)) await rm(join(folder, name), { recursive: true, force: true });
   }
 
   async #broken(): Promise<"broken"> {
@@ -400,6 +413,15 @@ export class Instance {
   #requireRecord(): InstanceRecord {
     if (!this.#record) throw new HostError("not_found", `microvm ${this.id} is not on this host`);
     return this.#record;
+  }
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (err) {
+    if (errnoOf(err) === "ENOENT") return [];
+    throw err;
   }
 }
 

@@ -148,7 +148,10 @@ test("a full disk fails a build, leaves a microvm running, and is forgotten when
   const mount = await mkdtemp(join(tmpdir(), "torpor-small-"));
   execFileSync("mount", ["-t", "tmpfs", "-o", "size=2200m", "tmpfs", mount]);
   try {
-    await using small = await TestServer.start({ "reserved-disk-mib": "64", "ready-grace-seconds": "10" }, mount);
+    await using small = await TestServer.start(
+      { "reserved-disk-mib": "64", "ready-grace-seconds": "10" },
+      { parent: mount },
+    );
     const image = await buildImage(small, "hello", HELLO);
     const vm = await RunningMicrovm.run(small, image, AWAKE_ON_REQUEST);
     const before = await vm.hello();

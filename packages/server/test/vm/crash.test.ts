@@ -1,22 +1,22 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import {
   ResumeMicrovmCommand,
   RunMicrovmCommand,
   SuspendMicrovmCommand,
   TerminateMicrovmCommand,
 } from "@aws-sdk/client-lambda-microvms";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AWAKE_ON_REQUEST, buildImage, HELLO, RunningMicrovm, untilState } from "./fixtures.ts";
-import { TestServer } from "./server.ts";
+import { eventually, TestServer } from "./server.ts";
 
 let server: TestServer;
 let image: string;
 beforeAll(async () => {
-  server = await TestServer.start();
+  server = await TestServer.start({}, { killable: true });
   image = await buildImage(server, "hello", HELLO);
 });
 afterAll(() => server?.[Symbol.asyncDispose]());
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 test("a server that is killed finds its running and its suspended microvms again", async () => {
   const running = await RunningMicrovm.run(server, image, AWAKE_ON_REQUEST);
@@ -40,58 +40,99 @@ test("a server that is killed finds its running and its suspended microvms again
   for (const vm of [running, suspended]) await untilState(server, vm.id, "TERMINATED");
 });
 
-test("killed at any moment of run, suspend and resume, it comes back with everything right", async () => {
-  const vm = await RunningMicrovm.run(server, image, AWAKE_ON_REQUEST);
-  let last = await vm.hello();
-  // The moments are spread over what the operations take, so that each of their steps is hit at some time.
-  for (const afterMs of [0, 5, 15, 30, 60, 100, 160, 250]) {
-    const operation =
-      last.memory % 2 === 0
-        ? server.api.send(new SuspendMicrovmCommand({ microvmIdentifier: vm.id }))
-        : server.api
-            .send(new SuspendMicrovmCommand({ microvmIdentifier: vm.id }))
-            .then(() => untilState(server, vm.id, "SUSPENDED"))
-            .then(() => server.api.send(new ResumeMicrovmCommand({ microvmIdentifier: vm.id })));
-    const outcome = operation.then(
-      () => "done",
-      () => "cut",
-    );
-    await pause(afterMs);
-    await server.kill();
-    await outcome;
-    await server.start();
-    await untilState(server, vm.id, "RUNNING", "SUSPENDED");
-    const now = await vm.hello(); // wakes it if need be
-    expect(now.memory).toBe(last.memory + 1);
-    expect(now.disk).toBe(last.disk + 1);
-    expect(now.background.pid).toBe(last.background.pid);
-    expect(now.background.startedAt).toBe(last.background.startedAt);
-    expect(await server.vmms()).toEqual([vm.id]);
-    last = now;
-  }
-  await server.api.send(new TerminateMicrovmCommand({ microvmIdentifier: vm.id }));
-  await untilState(server, vm.id, "TERMINATED");
-});
+/** Each operation has some hundred effects: every one is struck with TORPOR_TEST_EVERY_STEP=1, else an even sample. */
+const STRIDE = process.env.TORPOR_TEST_EVERY_STEP === "1" ? 1 : 10;
+const TIMEOUT_MS = 1_800_000 / STRIDE;
 
-test("killed while a microvm is launched, it is launched or ended, and nothing is left over", async () => {
-  for (const afterMs of [0, 20, 60, 150, 300]) {
-    const clientToken = `launch-${afterMs}`;
-    const request = { imageIdentifier: image, clientToken, ...AWAKE_ON_REQUEST };
-    const first = server.api.send(new RunMicrovmCommand(request)).then(
-      (vm) => vm.microvmId,
-      () => undefined,
-    );
-    await pause(afterMs);
-    await server.kill();
-    const told = await first;
-    await server.start();
-    // The same token: the answer that was given, or a microvm now. Never two.
-    const { microvmId } = await server.api.send(new RunMicrovmCommand(request));
-    if (told !== undefined) expect(microvmId).toBe(told);
-    const state = await untilState(server, microvmId!, "RUNNING", "TERMINATED");
-    expect(await server.vmms()).toEqual(state === "RUNNING" ? [microvmId] : []);
-    await server.api.send(new TerminateMicrovmCommand({ microvmIdentifier: microvmId }));
-    await untilState(server, microvmId!, "TERMINATED");
+/**
+ * Lets `operation` run again and again, each time with a server that dies before a later one of its effects, until one
+ * comes through. `check` sees the server that was started after the death.
+ */
+async function atEveryEffect(operation: () => Promise<unknown>, check: () => Promise<void>): Promise<void> {
+  const offset = Math.floor(Math.random() * STRIDE);
+  console.log(`killed before effect ${offset}, ${offset + STRIDE}, …`);
+  for (let effect = offset; ; effect += STRIDE) {
+    await server.killBefore(effect);
+    await operation().catch(() => {}); // cut off in the middle
+    const died = (await server.killBefore(undefined)) === "dead";
+    if (died) await server.start();
+    try {
+      await check();
+    } catch (err) {
+      throw new Error(`after a death before effect ${effect}`, { cause: err });
+    }
+    if (!died) {
+      expect(effect).toBeGreaterThan(2 * STRIDE);
+      return;
+    }
   }
-  expect(await server.vmms()).toEqual([]);
+}
+
+const suspend = (id: string): Promise<unknown> => server.api.send(new SuspendMicrovmCommand({ microvmIdentifier: id }));
+/** As `untilState`, for a server that may die: then it throws. */
+const reached = (id: string, state: string): Promise<string> => untilState(server, id, state);
+
+/** What went wrong if anything is there that no microvm has. */
+async function expectNothingLeftOver(microvms: readonly string[]): Promise<void> {
+  expect((await readdir(join(server.dataDir, "vms"))).sort()).toEqual([...microvms].sort());
+  for (const id of microvms) {
+    const dir = join(server.dataDir, "vms", id);
+    const snapshots = await readdir(join(dir, "snapshots")).catch(() => []);
+    expect(snapshots.filter((name) => name.endsWith(".tmp"))).toEqual([]);
+    expect(snapshots.length).toBeLessThanOrEqual(1);
+  }
+  const spare = 2;
+  await eventually("slots as there are microvms", async () =>
+    (await server.slots()).length <= microvms.length + spare ? true : undefined,
+  );
+}
+
+describe("killed before any effect of an operation, a server comes back with everything right", {
+  timeout: TIMEOUT_MS,
+}, () => {
+  test("run", async () => {
+    let n = 0;
+    let request = { imageIdentifier: image, clientToken: "", ...AWAKE_ON_REQUEST };
+    let told: string | undefined;
+    const run = async (): Promise<void> => {
+      request = { ...request, clientToken: `run-${n++}` };
+      told = undefined;
+      told = (await server.api.send(new RunMicrovmCommand(request))).microvmId!;
+      await reached(told, "RUNNING");
+    };
+    await atEveryEffect(run, async () => {
+      // The same token: the answer that was given, or a microvm now. Never two.
+      const { microvmId } = await server.api.send(new RunMicrovmCommand(request));
+      if (told !== undefined) expect(microvmId).toBe(told);
+      await untilState(server, microvmId!, "RUNNING");
+      expect(await server.vmms()).toEqual([microvmId]);
+      await expectNothingLeftOver([microvmId!]);
+      await server.api.send(new TerminateMicrovmCommand({ microvmIdentifier: microvmId }));
+      await untilState(server, microvmId!, "TERMINATED");
+      expect(await server.vmms()).toEqual([]);
+      await expectNothingLeftOver([]);
+    });
+  });
+
+  test("suspend and resume", async () => {
+    const vm = await RunningMicrovm.run(server, image, AWAKE_ON_REQUEST);
+    let last = await vm.hello();
+    const wentOn = async (): Promise<void> => {
+      await untilState(server, vm.id, "RUNNING", "SUSPENDED");
+      const now = await vm.hello(); // wakes it if need be
+      expect(now).toMatchObject({ memory: last.memory + 1, disk: last.disk + 1, pid: last.pid });
+      expect(now.background).toMatchObject({ pid: last.background.pid, startedAt: last.background.startedAt });
+      expect(await server.vmms()).toEqual([vm.id]);
+      await expectNothingLeftOver([vm.id]);
+      last = now;
+    };
+    await atEveryEffect(async () => {
+      await suspend(vm.id);
+      await reached(vm.id, "SUSPENDED");
+      await server.api.send(new ResumeMicrovmCommand({ microvmIdentifier: vm.id }));
+      await reached(vm.id, "RUNNING");
+    }, wentOn);
+    await server.api.send(new TerminateMicrovmCommand({ microvmIdentifier: vm.id }));
+    await untilState(server, vm.id, "TERMINATED");
+  });
 });

@@ -9,8 +9,11 @@ import { fileURLToPath } from "node:url";
 import { LambdaMicrovmsClient } from "@aws-sdk/client-lambda-microvms";
 import { S3Client } from "@aws-sdk/client-s3";
 import { ZipFile } from "yazl";
+import { SlotPool, slotPrefix } from "../../src/host/network/slot-pool.ts";
+import { createLog } from "../../src/lib/log.ts";
 
 const MAIN = fileURLToPath(import.meta.resolve("@torpor/server/main"));
+const CRASH_BEFORE = fileURLToPath(new URL("crash-before.ts", import.meta.url));
 
 interface Credentials {
   readonly endpointUrl: string;
@@ -26,6 +29,7 @@ interface Credentials {
 export class TestServer implements AsyncDisposable {
   readonly dataDir: string;
   readonly #settings: Readonly<Record<string, string>>;
+  readonly #killable: boolean;
   /** Not in the data directory: that may be on a disk that a test fills. */
   readonly #logFile: string;
   #child: ChildProcess | undefined;
@@ -34,15 +38,22 @@ export class TestServer implements AsyncDisposable {
   #s3: S3Client | undefined;
   #ca = "";
 
-  private constructor(dataDir: string, settings: Readonly<Record<string, string>>) {
+  private constructor(dataDir: string, settings: Readonly<Record<string, string>>, killable: boolean) {
     this.dataDir = dataDir;
+    this.#killable = killable;
     this.#logFile = join(tmpdir(), `${basename(dataDir)}.log`);
     this.#settings = settings;
   }
 
-  /** @param parent folder to make the data directory in */
-  static async start(settings: Readonly<Record<string, string>> = {}, parent = tmpdir()): Promise<TestServer> {
-    const server = new TestServer(await mkdtemp(join(parent, "torpor-vm-")), settings);
+  /**
+   * @param parent folder to make the data directory in
+   * @param killable the server obeys `killBefore`
+   */
+  static async start(
+    settings: Readonly<Record<string, string>> = {},
+    { parent = tmpdir(), killable = false } = {},
+  ): Promise<TestServer> {
+    const server = new TestServer(await mkdtemp(join(parent, "torpor-vm-")), settings, killable);
     try {
       await server.start();
       return server;
@@ -68,13 +79,16 @@ export class TestServer implements AsyncDisposable {
       ...this.#settings,
     };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
-    const child = spawn(process.execPath, [MAIN, "serve", ...args], { stdio: ["ignore", "ignore", "pipe"] });
+    const preload = this.#killable ? ["--import", CRASH_BEFORE] : [];
+    const child = spawn(process.execPath, [...preload, MAIN, "serve", ...args], {
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+    });
     this.#child = child;
     const log = createWriteStream(this.#logFile, { flags: "a" });
-    child.stderr.pipe(log);
+    child.stderr!.pipe(log);
     let text = "";
     await new Promise<void>((resolve, reject) => {
-      child.stderr.on("data", (chunk: Buffer) => {
+      child.stderr!.on("data", (chunk: Buffer) => {
         if (text.length > 1 << 20) return;
         text += chunk.toString();
         if (text.includes('"msg":"serving"')) resolve();
@@ -151,6 +165,20 @@ export class TestServer implements AsyncDisposable {
     await this.#end("SIGTERM");
   }
 
+  /**
+   * Of a killable server: has it end by SIGKILL before its nth effect (a file, a process, a statement, bytes sent) from now;
+   * undefined: not any more. Resolves with the number of effects since the last call, or "dead".
+   */
+  async killBefore(effect: number | undefined): Promise<number | "dead"> {
+    const child = this.#child;
+    if (!child) throw new Error("the server was never started");
+    const dead = once(child, "exit").then(() => "dead" as const);
+    if (child.exitCode !== null || child.signalCode !== null) return "dead";
+    const answered = once(child, "message").then(([n]) => n as number);
+    child.send(effect ?? -1, () => {});
+    return await Promise.race([answered, dead]);
+  }
+
   /** Ids of the VMMs that run for this data directory, found in /proc without asking the server or its files. */
   async vmms(): Promise<string[]> {
     return (await this.#vmmProcesses()).map(({ id }) => id).sort();
@@ -170,8 +198,10 @@ export class TestServer implements AsyncDisposable {
     return found;
   }
 
-  async log(): Promise<string> {
-    return await readFile(this.#logFile, "utf8");
+  /** Names of the network namespaces that there are for this data directory. */
+  async slots(): Promise<string[]> {
+    const prefix = slotPrefix(this.dataDir);
+    return (await readdir("/run/netns").catch(() => [])).filter((name) => name.startsWith(prefix));
   }
 
   /** Ends the server, every VMM and slot of its data directory, and removes it. */
@@ -181,8 +211,8 @@ export class TestServer implements AsyncDisposable {
     await removeSlots(this.dataDir);
     // For whoever looks for the cause of a failed test.
     const keep = process.env.TORPOR_TEST_LOGS;
-    if (keep)
-      await copyFile(join(this.dataDir, "server.log"), join(keep, `${basename(this.dataDir)}.log`)).catch(() => {});
+    if (keep) await copyFile(this.#logFile, join(keep, basename(this.#logFile))).catch(() => {});
+    await rm(this.#logFile, { force: true });
     await rm(this.dataDir, { recursive: true, force: true });
   }
 
@@ -247,8 +277,6 @@ export async function eventually<T>(what: string, ask: () => Promise<T | undefin
 }
 
 async function removeSlots(dataDir: string): Promise<void> {
-  const { SlotPool } = await import("../../src/host/network/slot-pool.ts");
-  const { createLog } = await import("../../src/lib/log.ts");
   const pool = new SlotPool({ dataDir, cidr: "100.64.0.0/16", uidBase: 1, max: 0, spare: 0, log: createLog("silent") });
   await pool.start([]);
   await pool.close();

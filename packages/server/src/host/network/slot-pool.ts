@@ -46,7 +46,7 @@ export class SlotPool {
 
   constructor(options: SlotPoolOptions) {
     this.#options = options;
-    this.#prefix = `torpor-${createHash("sha256").update(options.dataDir).digest("hex").slice(0, 8)}-`;
+    this.#prefix = slotPrefix(options.dataDir);
   }
 
   /** Removes the slots that an earlier daemon left, except those that adopted instances hold. */
@@ -190,6 +190,10 @@ export class SlotPool {
     return `${a}.${b}.${offset >> 8}.${offset & 255}`;
   }
 }
+
+/** What the names of a data directory's namespaces begin with. */
+export const slotPrefix = (dataDir: string): string =>
+  `torpor-${createHash("sha256").update(dataDir).digest("hex").slice(0, 8)}-`;
 
 const vethName = (n: number): string => `torpor${n}`;
 

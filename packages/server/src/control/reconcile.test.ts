@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import type { MicrovmState } from "../store/microvm.ts";
-import { someMicrovm } from "../store/testing.ts";
+import { someCheckpoint, someMicrovm } from "../store/testing.ts";
 import type { FakeInstance } from "./testing/fake-host.ts";
 import { context, World } from "./testing/world.ts";
 
@@ -10,8 +10,10 @@ beforeEach(async () => {
 });
 
 type Found = FakeInstance["state"] | "nothing";
-const SUSPENDED: MicrovmState = { state: "SUSPENDED", resuming: false, expiresAt: null };
-const RESUMING: MicrovmState = { state: "SUSPENDED", resuming: true, expiresAt: null };
+const SUSPENDED: MicrovmState = { state: "SUSPENDED", resuming: false, rollbackTo: null, expiresAt: null };
+const RESUMING: MicrovmState = { state: "SUSPENDED", resuming: true, rollbackTo: null, expiresAt: null };
+const ROLLING_BACK: MicrovmState = { ...RESUMING, rollbackTo: "checkpoint-1" };
+const ROLLING_BACK_SUSPENDED: MicrovmState = { ...SUSPENDED, rollbackTo: "checkpoint-1" };
 const PENDING: MicrovmState = { state: "PENDING", runHookPayload: null };
 const RUNNING: MicrovmState = { state: "RUNNING", reason: null };
 const TERMINATING: MicrovmState = { state: "TERMINATING", reason: "Success.", hook: true };
@@ -37,6 +39,14 @@ const CASES: [MicrovmState, Found, string, "same" | "new" | "none"][] = [
   [RESUMING, "suspended", "RUNNING", "same"],
   [RESUMING, "broken", "TERMINATED", "none"],
   [RESUMING, "nothing", "TERMINATED", "none"],
+  [ROLLING_BACK, "running", "RUNNING", "same"],
+  [ROLLING_BACK, "suspended", "RUNNING", "same"],
+  [ROLLING_BACK, "broken", "RUNNING", "same"],
+  [ROLLING_BACK, "nothing", "TERMINATED", "none"],
+  [ROLLING_BACK_SUSPENDED, "running", "SUSPENDED", "same"],
+  [ROLLING_BACK_SUSPENDED, "suspended", "SUSPENDED", "same"],
+  [ROLLING_BACK_SUSPENDED, "broken", "SUSPENDED", "same"],
+  [ROLLING_BACK_SUSPENDED, "nothing", "TERMINATED", "none"],
   [TERMINATING, "running", "TERMINATED", "none"],
   [TERMINATING, "suspended", "TERMINATED", "none"],
   [TERMINATING, "nothing", "TERMINATED", "none"],
@@ -45,6 +55,13 @@ const CASES: [MicrovmState, Found, string, "same" | "new" | "none"][] = [
 async function meet(state: MicrovmState, found: Found, hooks = {}): Promise<string> {
   const vm = someMicrovm(state, { deadline: world.clock.now() + 3_600_000 });
   await world.store.microvms.insert({ ...vm, spec: { ...vm.spec, idlePolicy: null, hooks } });
+  if (vm.state === "SUSPENDED" && vm.rollbackTo) {
+    const checkpoint = { id: vm.rollbackTo, microvmId: vm.id };
+    await world.store.checkpoints.insert(
+      someCheckpoint({ state: "AVAILABLE", memoryBytes: 1, diskBytes: 1 }, checkpoint),
+    );
+    world.machine.checkpoints.set(vm.rollbackTo, { microvmId: vm.id, memory: "then" });
+  }
   if (found !== "nothing") world.machine.instances.set(vm.id, { state: found, boot: "before" });
   await world.crash();
   await world.settled();

@@ -13,9 +13,6 @@ import type { SteadyTime } from "./steady-time.ts";
 
 const INTERVAL_MS = 5000;
 
-const LOST: MicrovmEvent = { kind: "fail", reason: REASON.instanceLost };
-const ROLLBACK_FAILED: MicrovmEvent = { kind: "rollbackFailed", reason: REASON.rollbackFailed };
-
 /** What the host's disk has of a microvm. */
 type Found = InventoryItem["state"] | "nothing";
 
@@ -114,7 +111,7 @@ export class Reconciler {
     if (phase === "PENDING") await lifecycle.launch(live);
     else if (phase === "RESUMING") await lifecycle.restore(live);
     else if (phase === "ROLLING_BACK" || phase === "ROLLING_BACK_SUSPENDED")
-      await lifecycle.rollBack(live, found === "broken" ? LOST : ROLLBACK_FAILED);
+      await lifecycle.rollBack(live, found === "broken");
     else await lifecycle.end(live);
   }
 

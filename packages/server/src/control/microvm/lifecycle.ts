@@ -1,6 +1,7 @@
 import type { Receipt } from "@torpor/protocol";
 import { HookError, type HostClient, HostError, type InstanceExit } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { TorporError } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Microvm } from "../../store/microvm.ts";
 import type { SteadyTime } from "../steady-time.ts";
@@ -35,7 +36,6 @@ export class RollbackError extends Error {
   }
 }
 
-const rollbackFailed: MicrovmEvent = { kind: "rollbackFailed", reason: REASON.rollbackFailed };
 /** The host has touched nothing when it gives one of these reasons for not rolling back. */
 const UNTOUCHED: readonly HostError["reason"][] = ["not_found", "incompatible", "corrupt"];
 
@@ -116,14 +116,16 @@ export class Lifecycle {
   /**
    * Rolls a RUNNING or SUSPENDED microvm back; resolves when it is as it was at the checkpoint, RUNNING again if it ran,
    * or ended. `check` sees it when nobody else works on it, and throws to refuse.
-   * @throws RollbackError; HostError when it was rolled back but could not be resumed; what `check` throws;
-   * CheckpointUnavailableError
+   * @throws RollbackError; HostError when it was rolled back but could not be resumed; TorporError when it was broken off;
+   * what `check` throws; CheckpointUnavailableError
    */
   rollback(live: LiveMicrovm, checkpointId: string, check: (vm: Microvm) => void): Promise<void> {
     const { fleet, steady } = this.#deps;
     return this.complete("rollback", live.vm.id, async () => {
       check(live.vm);
       await this.perform(live, await fleet.apply(live, { kind: "rollback", checkpointId, at: steady.now() }));
+      if (live.vm.state === "SUSPENDED" && live.vm.rollbackTo !== null)
+        throw new TorporError("unavailable", `The rollback of the MicroVM ${live.vm.id} was interrupted.`);
     });
   }
 
@@ -238,11 +240,11 @@ export class Lifecycle {
   }
 
   /**
-   * The host's part of a rollback, and the resume that follows one of a microvm that ran. `otherwise` is what a failure
-   * means to somebody who knows what the host has.
+   * The host's part of a rollback, and the resume that follows one of a microvm that ran. `broken`: an earlier try has
+   * ended the instance already.
    * @throws RollbackError, HostError as `rollback`
    */
-  async rollBack(live: LiveMicrovm, otherwise?: MicrovmEvent): Promise<void> {
+  async rollBack(live: LiveMicrovm, broken = false): Promise<void> {
     const { host, log } = this.#deps;
     const { vm } = live;
     if (vm.state !== "SUSPENDED" || vm.rollbackTo === null) return;
@@ -252,10 +254,11 @@ export class Lifecycle {
     if (attempt.kind === "done") return await this.#settle(live, { kind: "rolledBack" }, attempt.result);
     const { error } = attempt;
     log.warn({ err: error, microvmId: id, checkpointId: rollbackTo }, "rollback failed");
-    const untouched = error instanceof HostError && UNTOUCHED.includes(error.reason);
-    // Of one that ran, only the host's disk can tell what was touched, and the reconciler asks it.
-    const event = otherwise ?? (untouched || !resuming ? rollbackFailed : undefined);
-    if (event) await this.#settle(live, event);
+    const hopeless = error instanceof HostError && UNTOUCHED.includes(error.reason);
+    if (hopeless && broken) await this.#settle(live, { kind: "fail", reason: REASON.instanceLost });
+    else if (hopeless || !(resuming || broken))
+      await this.#settle(live, { kind: "rollbackFailed", reason: REASON.rollbackFailed });
+    // Otherwise only the host's disk can tell what was touched: the reconciler asks it, and tries again.
     throw new RollbackError(id, error);
   }
 

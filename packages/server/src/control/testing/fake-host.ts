@@ -211,7 +211,7 @@ export class FakeHost implements HostClient {
     return this.#operation("rollback", id, async () => {
       const instance = this.#expect(id, "running", "suspended", "broken");
       await abortable(this.#at("rollback:begin"), signal);
-      this.#fail("rollback", id);
+      this.#fail("rollback", id, instance.state === "broken");
       const checkpoint = this.#checkpoint(checkpointId);
       if (checkpoint.microvmId !== id) this.#violation(`rollback of ${id} to a checkpoint of ${checkpoint.microvmId}`);
       if (instance.state === "running") instance.state = "broken";
@@ -277,10 +277,10 @@ export class FakeHost implements HostClient {
     return receipt(operation);
   }
 
-  #fail(operation: HostOperation, id: string): void {
+  #fail(operation: HostOperation, id: string, fatal = operation === "launch"): void {
     const error = this.#machine.takeFailure(operation);
     if (!error) return;
-    if (operation === "launch") this.#machine.doomed.add(id);
+    if (fatal) this.#machine.doomed.add(id);
     throw error;
   }
 

@@ -259,6 +259,15 @@ describe("the reconciler", () => {
     });
   });
 
+  test("leaves the checkpoint of forks alone that are not written yet", async () => {
+    const held = world.hold("store.transaction:before");
+    const forking = forkIds(id);
+    await held.reached;
+    await world.clock.advance(5000);
+    held.release();
+    expect(await world.state((await forking)[0] ?? "")).toBe("RUNNING");
+  });
+
   test("leaves alone what is being made while it looks", async () => {
     const looking = world.hold("checkpoints");
     await world.clock.advance(5000);

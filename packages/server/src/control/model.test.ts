@@ -138,11 +138,11 @@ class Model {
   }
 
   async #settle(): Promise<void> {
-    await this.#world.settled();
+    await this.#world.quiet();
     while (this.#world.dead) {
       this.#crashes++;
       await this.#world.crash(this.#crashes % 3 === 0 ? this.#crashes : undefined);
-      await this.#world.settled();
+      await this.#world.quiet();
     }
   }
 

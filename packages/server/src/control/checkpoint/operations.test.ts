@@ -232,6 +232,29 @@ describe("the deletion of a checkpoint", () => {
     expect(world.machine.violations).toEqual([]);
   });
 
+  test("that is faster than what wants to use the checkpoint is told to it, and changes nothing", async () => {
+    const uses = [
+      ["store.microvms.update:before", (from: string) => ours().rollback(context(), id, from)],
+      ["store.transaction:before", (from: string) => ours().forkCheckpoint(context(), from, {})],
+    ] as const;
+    for (const [point, use] of uses) {
+      const from = await checkpoint();
+      const held = world.hold(point);
+      const using = use(from);
+      using.catch(() => {});
+      await held.reached;
+      await ours().delete(context(), from);
+      held.release();
+      await expect(using).rejects.toMatchObject({
+        kind: "conflict",
+        message: `The checkpoint ${from} is being deleted. Use another one.`,
+      });
+    }
+    const { items } = await world.operations.ListMicrovms({}, context());
+    expect(items).toMatchObject([{ microvmId: id, state: "RUNNING" }]);
+    expect(world.machine.violations).toEqual([]);
+  });
+
   test("that the host cannot do is done later, and nobody can use the checkpoint meanwhile", async () => {
     const from = await checkpoint();
     world.machine.failNext("deleteCheckpoint", new HostError("internal", "busy"));

@@ -182,7 +182,7 @@ export class CheckpointOperations {
             });
           });
         } catch (err) {
-          if (live) await checkpoints.release(checkpointId);
+          if (live) tasks.start("release checkpoint", () => checkpoints.release(checkpointId));
           throw forkError(source, err);
         }
         if (live)

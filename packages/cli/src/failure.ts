@@ -38,12 +38,17 @@ export function explain(err: unknown): Explained {
 
 function hintFor(err: ApiError): string | undefined {
   if (/^MicroVMImage not found|^No active version/.test(err.message)) return "torpor image build DIR";
+  if (/^Checkpoint not found/.test(err.message)) return "torpor checkpoint ls";
+  const foreign = /^The checkpoint (checkpoint-\S+) is of the MicroVM (microvm-[0-9a-f-]+), not of/.exec(err.message);
+  if (foreign) return `torpor rollback ${foreign[2]} ${foreign[1]}, or torpor fork ${foreign[1]}`;
+  if (err.type === "ConflictException" && /^The checkpoint/.test(err.message)) return "torpor checkpoint ls";
   if (err.status === 404) return "torpor ls --all";
   if (err.status === 401 || err.status === 403)
     return 'eval "$(torpor env)", or unset AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL';
   if (err.status === 402) return "torpor ls, and torpor rm ID of what is not needed";
   if (err.status === 429) return "the same command again in a moment";
   if (err.type === "BadResponse") return "torpor serve, or --endpoint-url with the API's address";
+  if (err.type === "InsufficientCapacityException") return "torpor ls, and torpor suspend ID or torpor rm ID";
   if (err.status >= 500) return "torpor doctor";
   return undefined;
 }

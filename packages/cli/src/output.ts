@@ -61,6 +61,13 @@ export function printable(text: string): string {
   );
 }
 
+/** A size, as people read it. */
+export function bytes(n: number): string {
+  if (n < 10_240) return `${n} B`;
+  if (n < 10 * 1024 ** 2) return `${Math.round(n / 1024)} KiB`;
+  return `${Math.round(n / 1024 ** 2)} MiB`;
+}
+
 /** `3 s`, `4 min`, `5 h`, `6 d`: how long ago. */
 export function age(since: Date, now: Date): string {
   const seconds = Math.max(0, Math.round((now.getTime() - since.getTime()) / 1000));

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { callCommand } from "./command/call.ts";
+import { checkpointCommands } from "./command/checkpoint.ts";
 import { envCommand } from "./command/env.ts";
 import { imageCommand } from "./command/image.ts";
 import { microvmCommands } from "./command/microvm.ts";
@@ -20,6 +21,7 @@ export function buildProgram(signal: AbortSignal): Command {
   program.commandsGroup("Images:").addCommand(imageCommand(signal));
   program.commandsGroup("Microvms:").addCommand(runCommand(signal));
   for (const command of microvmCommands(signal)) program.addCommand(command);
+  for (const command of checkpointCommands(signal)) program.addCommand(command);
   program.addCommand(callCommand(signal));
   program.addCommand(tokenCommand(signal));
   for (const command of watchCommands(signal)) program.addCommand(command);

@@ -35,5 +35,10 @@ export const MANAGED_CONNECTORS = [
 ] as const;
 export type ManagedConnector = (typeof MANAGED_CONNECTORS)[number];
 
+/** A checkpoint's id: `checkpoint-` and a UUID in lower case. */
+export const CHECKPOINT_ID = /^checkpoint-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+/** A checkpoint's name has the characters of an image's. */
+export const CHECKPOINT_NAME = /^[a-zA-Z0-9-_]{1,64}$/;
+
 /** A microvm's id: `microvm-` and a UUID in lower case. */
 export const MICROVM_ID = /^microvm-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

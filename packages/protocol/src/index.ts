@@ -1,4 +1,5 @@
 export * from "./arn.ts";
+export * from "./checkpoint.ts";
 export * from "./operations.ts";
 export * from "./receipt.ts";
 export * from "./shape.ts";

@@ -1,6 +1,6 @@
 /** What an operation did and what it cost: shown to users as it is, under /torpor/v1. */
 export interface Receipt {
-  /** `build`, `launch`, `suspend`, `resume`, `terminate`. */
+  /** `build`, `launch`, `suspend`, `resume`, `checkpoint`, `rollback`, `terminate`. */
   readonly operation: string;
   readonly startedAt: string;
   /** Wall time of the whole operation in milliseconds. */

@@ -1,12 +1,19 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  CHECKPOINT_ID,
+  type Checkpoint,
+  type ForkOptions,
+  type Forks,
+  type Lineage,
   OPERATIONS,
   type Operation,
   type OperationInput,
   type OperationName,
   type OperationOutput,
+  type Rollback,
 } from "@torpor/protocol";
 import { ApiError } from "./api-error.ts";
+import { parseCheckpoint, parseCheckpointPage, parseForks, parseLineage, parseRollback } from "./checkpoints.ts";
 import {
   type Health,
   type HostFacts,
@@ -59,7 +66,7 @@ export class TorporClient {
 
   /** What each operation on the microvm did and cost, oldest first. */
   async receipts(microvmId: string, signal: AbortSignal = NEVER): Promise<readonly Receipt[]> {
-    const target = `/torpor/v1/microvms/${encodeLabel(microvmId)}/receipts`;
+    const target = `${microvmPath(microvmId)}/receipts`;
     return parseReceipts(await this.#transport.json({ method: "GET", target }, signal));
   }
 
@@ -70,7 +77,7 @@ export class TorporClient {
     signal: AbortSignal = NEVER,
   ): AsyncGenerator<LogLine, void> {
     const query = options.follow ? "?follow=true" : "";
-    const target = `/torpor/v1/microvms/${encodeLabel(microvmId)}/logs${query}`;
+    const target = `${microvmPath(microvmId)}/logs${query}`;
     const response = await this.#transport.send({ method: "GET", target }, signal);
     for await (const line of linesOf(textOf(response, signal))) if (line !== "") yield parseLogLine(line);
   }
@@ -110,6 +117,58 @@ export class TorporClient {
     return parseReceipt(await this.#transport.json({ method: "GET", target }, signal));
   }
 
+  /** A restore point of a running or suspended microvm, which goes on; CREATING when it takes long. */
+  async createCheckpoint(
+    microvmId: string,
+    options: { readonly name?: string | undefined } = {},
+    signal: AbortSignal = NEVER,
+  ): Promise<Checkpoint> {
+    return parseCheckpoint(await this.#post(`${microvmPath(microvmId)}/checkpoints`, options, signal));
+  }
+
+  /** @throws ApiError 404 when there is none */
+  async checkpoint(checkpointId: string, signal: AbortSignal = NEVER): Promise<Checkpoint> {
+    return parseCheckpoint(await this.#transport.json({ method: "GET", target: checkpointPath(checkpointId) }, signal));
+  }
+
+  /** All of them, or those of one microvm, newest first, page after page. */
+  async *checkpoints(
+    filter: { readonly microvmId?: string | undefined } = {},
+    signal: AbortSignal = NEVER,
+  ): AsyncGenerator<Checkpoint, void> {
+    const path = filter.microvmId === undefined ? "/torpor/v1" : microvmPath(filter.microvmId);
+    for (let query = ""; ; ) {
+      const target = `${path}/checkpoints${query}`;
+      const page = parseCheckpointPage(await this.#transport.json({ method: "GET", target }, signal));
+      yield* page.items;
+      if (page.nextToken === null) return;
+      query = `?nextToken=${encodeLabel(page.nextToken)}`;
+    }
+  }
+
+  /** Forks that were made from it live on. @throws ApiError 409 while it is in use */
+  async deleteCheckpoint(checkpointId: string, signal: AbortSignal = NEVER): Promise<void> {
+    await this.#transport.json({ method: "DELETE", target: checkpointPath(checkpointId) }, signal);
+  }
+
+  /** New microvms that continue from a checkpoint, or from what a microvm is now; PENDING when they take long. */
+  async fork(from: string, options: ForkOptions = {}, signal: AbortSignal = NEVER): Promise<Forks> {
+    const path = CHECKPOINT_ID.test(from) ? checkpointPath(from) : microvmPath(from);
+    const clientToken = options.clientToken ?? crypto.randomUUID();
+    return parseForks(await this.#post(`${path}/fork`, { ...options, clientToken }, signal));
+  }
+
+  /** The microvm is as it was at its checkpoint, RUNNING if it ran; SUSPENDED for now when that takes long. */
+  async rollback(microvmId: string, checkpointId: string, signal: AbortSignal = NEVER): Promise<Rollback> {
+    return parseRollback(await this.#post(`${microvmPath(microvmId)}/rollback`, { checkpointId }, signal));
+  }
+
+  /** Which checkpoints the microvm continues from. */
+  async lineage(microvmId: string, signal: AbortSignal = NEVER): Promise<Lineage> {
+    const target = `${microvmPath(microvmId)}/lineage`;
+    return parseLineage(await this.#transport.json({ method: "GET", target }, signal));
+  }
+
   /** The machine that runs the microvms, and whether its isolation is a security boundary. */
   async host(signal: AbortSignal = NEVER): Promise<HostFacts> {
     return parseHostFacts(await this.#transport.json({ method: "GET", target: "/torpor/v1/host" }, signal));
@@ -119,6 +178,11 @@ export class TorporClient {
   async health(signal: AbortSignal = NEVER): Promise<Health> {
     return parseHealth(await this.#transport.json({ method: "GET", target: "/torpor/v1/health" }, signal));
   }
+
+  #post(target: string, body: object, signal: AbortSignal): Promise<unknown> {
+    const headers = { "content-type": "application/json" };
+    return this.#transport.json({ method: "POST", target, body: JSON.stringify(body), headers }, signal);
+  }
 }
 
 /** As GetMicrovmImageVersion names it. */
@@ -127,5 +191,7 @@ export interface ImageVersion {
   readonly imageVersion: string;
 }
 
+const microvmPath = (id: string): string => `/torpor/v1/microvms/${encodeLabel(id)}`;
+const checkpointPath = (id: string): string => `/torpor/v1/checkpoints/${encodeLabel(id)}`;
 const versionPath = ({ imageIdentifier, imageVersion }: ImageVersion): string =>
   `/torpor/v1/images/${encodeLabel(imageIdentifier)}/versions/${encodeLabel(imageVersion)}`;

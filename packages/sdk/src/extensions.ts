@@ -1,5 +1,5 @@
 import type { Receipt } from "@torpor/protocol";
-import { ApiError } from "./api-error.ts";
+import { fieldsOf, textIn, unexpected } from "./fields.ts";
 
 /** A line that the workload wrote. */
 export interface LogLine {
@@ -85,15 +85,3 @@ export function parseHealth(value: unknown): Health {
   const text = (name: string): string => textIn(health, name, "health");
   return { status: text("status"), version: text("version"), isolation: text("isolation") };
 }
-
-function textIn(fields: Map<string, unknown>, name: string, what: string): string {
-  const value = fields.get(name);
-  if (typeof value !== "string") throw unexpected(what);
-  return value;
-}
-
-const unexpected = (what: string): ApiError =>
-  new ApiError(200, "BadResponse", `the server's answer is no ${what}: is it Torpor, and of this version?`, undefined);
-
-const fieldsOf = (value: unknown): Map<string, unknown> =>
-  new Map(typeof value === "object" && value !== null ? Object.entries(value) : []);

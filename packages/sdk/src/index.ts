@@ -1,3 +1,4 @@
+export type { Checkpoint, ForkedMicrovm, ForkOptions, Forks, Lineage, Rollback } from "@torpor/protocol";
 export { ApiError, UnreachableError } from "./api-error.ts";
 export { type ImageVersion, TorporClient } from "./client.ts";
 export type { Health, HostFacts, LogLine, Receipt } from "./extensions.ts";

@@ -77,10 +77,12 @@ async function list(all: boolean, { client, out, signal }: Session): Promise<voi
 
 async function show(id: string, { client, out, signal }: Session): Promise<void> {
   const vm = await client.call("GetMicrovm", { microvmIdentifier: id }, signal);
-  out.result(vm, () =>
+  const { forkedFrom, rolledBackTo } = await client.lineage(id, signal);
+  const whole = { ...vm, ...(forkedFrom && { forkedFrom }), ...(rolledBackTo !== null && { rolledBackTo }) };
+  out.result(whole, () =>
     out.table(
       ["", ""],
-      Object.entries(vm).map(([name, value]) => [
+      Object.entries(whole).map(([name, value]) => [
         name,
         value instanceof Date
           ? value.toISOString()

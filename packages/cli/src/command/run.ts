@@ -5,8 +5,8 @@ import { endpointUrl, imageArn } from "../names.ts";
 import { type CommonFlags, clientCommand, openSession, type Session, whole } from "../session.ts";
 import { until } from "../wait.ts";
 
-interface RunFlags extends CommonFlags {
-  readonly imageVersion?: string;
+/** How a new microvm is to live, whatever it starts from. */
+export interface LifeFlags extends CommonFlags {
   readonly idle?: number;
   readonly suspendedFor?: number;
   readonly autoResume: boolean;
@@ -14,33 +14,46 @@ interface RunFlags extends CommonFlags {
   readonly payload?: string;
   readonly wait: boolean;
 }
+interface RunFlags extends LifeFlags {
+  readonly imageVersion?: string;
+}
 
 /** How long a suspended microvm is kept when only --idle was given: the longest life that a microvm has. */
 const LONGEST_SECONDS = 28_800;
 
 export function runCommand(signal: AbortSignal): Command {
-  return clientCommand("run", "start a microvm; prints its id and URL")
+  const command = clientCommand("run", "start a microvm; prints its id and URL")
     .addArgument(new Argument("<image>", "name or ARN"))
-    .option("--image-version <version>", "instead of the newest")
+    .option("--image-version <version>", "instead of the newest");
+  return lifeOptions(command).action((image: string, flags: RunFlags) => run(image, flags, openSession(flags, signal)));
+}
+
+export function lifeOptions(command: Command): Command {
+  return command
     .option("--idle <seconds>", "suspend after so long without traffic", whole(60, LONGEST_SECONDS))
     .option("--suspended-for <seconds>", "end it after so long in suspension", whole(0, LONGEST_SECONDS))
     .option("--no-auto-resume", "requests do not wake it")
     .option("--max-duration <seconds>", "end it after so long, whatever it does", whole(1, LONGEST_SECONDS))
     .option("--payload <text>", "for the run hook")
-    .option("--no-wait", "do not wait until it runs")
-    .action((image: string, flags: RunFlags) => run(image, flags, openSession(flags, signal)));
+    .option("--no-wait", "do not wait until it runs");
 }
 
 async function run(image: string, flags: RunFlags, session: Session): Promise<void> {
   const { client, connection, out, signal } = session;
-  const started = await client.call("RunMicrovm", runRequest(imageArn(connection, image), flags), signal);
+  const imageIdentifier = imageArn(connection, image);
+  const { imageVersion } = flags;
+  const request = { imageIdentifier, ...lifeOf(flags), ...(imageVersion === undefined ? {} : { imageVersion }) };
+  const started = await client.call("RunMicrovm", request, signal);
   const vm = flags.wait ? await untilRunning(started.microvmId, session) : started;
   const url = endpointUrl(connection, vm.endpoint).href;
   out.result({ microvmId: vm.microvmId, state: vm.state, endpoint: vm.endpoint, url }, () => `${vm.microvmId}\n${url}`);
   out.progress(`next: torpor call ${vm.microvmId} /`);
 }
 
-function runRequest(imageIdentifier: string, flags: RunFlags): OperationInput<"RunMicrovm"> {
+/** As the API takes it; nothing is said about what no flag says. @throws Failure */
+export function lifeOf(
+  flags: LifeFlags,
+): Pick<OperationInput<"RunMicrovm">, "idlePolicy" | "maximumDurationInSeconds" | "runHookPayload"> {
   if (flags.idle === undefined && (flags.suspendedFor !== undefined || !flags.autoResume))
     throw usage("--suspended-for and --no-auto-resume say how an idle microvm is treated", "the same with --idle 300");
   const idlePolicy =
@@ -52,15 +65,14 @@ function runRequest(imageIdentifier: string, flags: RunFlags): OperationInput<"R
           autoResumeEnabled: flags.autoResume,
         };
   return {
-    imageIdentifier,
     ...(idlePolicy === undefined ? {} : { idlePolicy }),
-    ...(flags.imageVersion === undefined ? {} : { imageVersion: flags.imageVersion }),
     ...(flags.maxDuration === undefined ? {} : { maximumDurationInSeconds: flags.maxDuration }),
     ...(flags.payload === undefined ? {} : { runHookPayload: flags.payload }),
   };
 }
 
-async function untilRunning(microvmIdentifier: string, { client, signal }: Session) {
+/** @throws Failure when it ends first */
+export async function untilRunning(microvmIdentifier: string, { client, signal }: Session) {
   return until(async () => {
     const vm = await client.call("GetMicrovm", { microvmIdentifier }, signal);
     if (vm.state === "TERMINATING" || vm.state === "TERMINATED")

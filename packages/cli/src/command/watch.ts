@@ -1,6 +1,6 @@
 import type { LogLine, Receipt } from "@torpor/sdk";
 import { Argument, type Command } from "commander";
-import { type Output, printable } from "../output.ts";
+import { bytes, type Output, printable } from "../output.ts";
 import { type CommonFlags, clientCommand, openSession } from "../session.ts";
 
 interface LogFlags extends CommonFlags {
@@ -54,10 +54,4 @@ export function receiptRow(receipt: Receipt): string[] {
     bytes(receipt.bytesWritten),
     receipt.reused.join(", "),
   ];
-}
-
-function bytes(n: number): string {
-  if (n < 10_240) return `${n} B`;
-  if (n < 10 * 1024 ** 2) return `${Math.round(n / 1024)} KiB`;
-  return `${Math.round(n / 1024 ** 2)} MiB`;
 }

@@ -1,12 +1,12 @@
 import { connect } from "node:net";
 import { LambdaMicrovmsClient, type LambdaMicrovmsClientConfig } from "@aws-sdk/client-lambda-microvms";
-import type { OperationName, OperationOutput, Receipt } from "@torpor/protocol";
+import type { Checkpoint, Forks, OperationName, OperationOutput, Receipt } from "@torpor/protocol";
 import { onTestFinished } from "vitest";
 import type { Operations, RequestContext } from "../control/request-context.ts";
 import type { LogLine } from "../host/host-client.ts";
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { createLog, type Log } from "../lib/log.ts";
-import type { Extensions } from "./extensions.ts";
+import type { CheckpointExtensions, Extensions } from "./extensions.ts";
 import { type ApiServer, createApiServer, type Limits, type S3Handler } from "./server.ts";
 import { KEY, KEYS, signed } from "./sigv4/signer.fixture.ts";
 
@@ -139,7 +139,7 @@ export async function buildApi(options: TestApiOptions = {}, calls: Call[] = [])
     clock: options.clock ?? systemClock,
     keys: KEYS,
     operations: recording(calls, options.operations ?? {}),
-    extensions: { ...EXTENSIONS, ...options.extensions },
+    extensions: { ...EXTENSIONS, checkpoints: checkpoints(calls), ...options.extensions },
     s3: options.s3 ?? (async (_request, response) => void response.writeHead(403).end("<Code>AccessDenied</Code>")),
     limits: { closeMs: 1000, ...options.limits },
   });
@@ -228,7 +228,54 @@ export const LINES: readonly LogLine[] = [
   { time: 1789483142027, stream: "stderr", text: "wörld" },
 ];
 
-const EXTENSIONS: Extensions = {
+export const CHECKPOINT: Checkpoint = {
+  checkpointId: "checkpoint-3f0c2b7e-8a41-4d5c-9e77-1b2c3d4e5f60",
+  microvmId: MICROVM,
+  name: "before",
+  state: "AVAILABLE",
+  stateReason: null,
+  imageArn: IMAGE_ARN,
+  imageVersion: "1.0",
+  parentCheckpointId: null,
+  memoryBytes: 600,
+  diskBytes: 100,
+  createdAt: "2026-09-15T14:30:00.000Z",
+};
+const { checkpointId, microvmId } = CHECKPOINT;
+const FORKS: Forks = {
+  microvmId,
+  checkpointId,
+  items: [
+    {
+      microvmId: MICROVM,
+      state: "RUNNING",
+      stateReason: null,
+      endpoint: microvm.endpoint,
+      startedAt: "2026-09-15T14:30:01.000Z",
+    },
+  ],
+};
+
+const checkpoints = (calls: Call[]): CheckpointExtensions => {
+  const answer =
+    <T>(name: string, value: T) =>
+    async (context: RequestContext, ...input: unknown[]): Promise<T> => {
+      calls.push({ name, input, context });
+      return value;
+    };
+  return {
+    create: answer("create", CHECKPOINT),
+    get: answer("get", CHECKPOINT),
+    list: answer("list", { items: [CHECKPOINT], nextToken: "more" }),
+    delete: answer("delete", undefined),
+    forkCheckpoint: answer("forkCheckpoint", FORKS),
+    forkMicrovm: answer("forkMicrovm", FORKS),
+    rollback: answer("rollback", { microvmId, checkpointId, state: "RUNNING" }),
+    lineage: answer("lineage", { microvmId, forkedFrom: { microvmId, checkpointId }, rolledBackTo: null }),
+  };
+};
+
+const EXTENSIONS: Omit<Extensions, "checkpoints"> = {
   hostFacts: () => ({
     architecture: "X86_64",
     isolation: "emulated",

@@ -1,16 +1,14 @@
-import { MICROVM_ID, parseImageArn } from "@torpor/protocol";
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import { parseImageArn } from "@torpor/protocol";
+import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { invalidInput, notFound } from "../lib/errors.ts";
+import { notFound } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { Identify } from "./caller.ts";
+import { check, microvm, queryOf } from "./check.ts";
+import { registerCheckpoints } from "./checkpoint-routes.ts";
 import type { Extensions, Health } from "./extensions.ts";
-import { readQuery } from "./query.ts";
 import { streamReply } from "./stream-reply.ts";
 
-const microvm = z.object({
-  microvmId: z.string().regex(MICROVM_ID, "expected microvm- and a UUID in lower case"),
-});
 const imageVersion = z.object({
   imageArn: z.string().refine((text) => parseImageArn(text) !== undefined, "expected the ARN of a microvm image"),
   version: z.string().regex(/^\d{1,9}(\.0)?$/, "expected a version such as 1.0"),
@@ -34,6 +32,8 @@ export interface ExtensionRouteDeps {
 /** Torpor's own operations: JSON, signed as the AWS ones are, except for the health check. */
 export function registerExtensions(app: FastifyInstance, deps: ExtensionRouteDeps): void {
   const { extensions, identify, closing } = deps;
+
+  registerCheckpoints(app, extensions.checkpoints, identify);
 
   app.get("/torpor/v1/health", { config: { operation: "GetHealth" } }, async () => {
     const health: Health = { status: "ok", version: deps.version, isolation: extensions.hostFacts().isolation };
@@ -93,17 +93,4 @@ export function registerExtensions(app: FastifyInstance, deps: ExtensionRouteDep
 
 async function* jsonLines(values: AsyncIterable<unknown>): AsyncGenerator<string> {
   for await (const value of values) yield `${JSON.stringify(value)}\n`;
-}
-
-/** Parameters that come once; what comes more often is no value at all. */
-function queryOf(request: FastifyRequest): Record<string, string | undefined> {
-  const query = readQuery(request.raw.url ?? "");
-  return Object.fromEntries([...query].map(([name, values]) => [name, values.length === 1 ? values[0] : ""]));
-}
-
-function check<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const problems = result.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
-  throw invalidInput(problems.join("; "));
 }

@@ -1,4 +1,4 @@
-import type { Receipt } from "@torpor/protocol";
+import type { Checkpoint, CheckpointPage, ForkOptions, Forks, Lineage, Receipt, Rollback } from "@torpor/protocol";
 import type { RequestContext } from "../control/request-context.ts";
 import type { HostFacts, LogLine } from "../host/host-client.ts";
 
@@ -8,6 +8,7 @@ import type { HostFacts, LogLine } from "../host/host-client.ts";
  * when the signal says so.
  */
 export interface Extensions {
+  readonly checkpoints: CheckpointExtensions;
   hostFacts(): HostFacts;
   /** What the microvm's operations did and cost, oldest first. */
   receipts(context: RequestContext, microvmId: string): Promise<readonly Receipt[]>;
@@ -28,6 +29,23 @@ export interface Extensions {
   ): Promise<AsyncIterable<string>>;
   /** What the version's build did and cost; undefined as long as no build of it has ended well. */
   buildReceipt(context: RequestContext, imageArn: string, version: string): Promise<Receipt | undefined>;
+}
+
+/** Checkpoints, forks and rollbacks. What belongs to another account does not exist. */
+export interface CheckpointExtensions {
+  create(context: RequestContext, microvmId: string, name: string | null): Promise<Checkpoint>;
+  get(context: RequestContext, checkpointId: string): Promise<Checkpoint>;
+  /** Of one microvm, or of all. */
+  list(
+    context: RequestContext,
+    microvmId: string | undefined,
+    page: { readonly maxResults?: number | undefined; readonly nextToken?: string | undefined },
+  ): Promise<CheckpointPage>;
+  delete(context: RequestContext, checkpointId: string): Promise<void>;
+  forkCheckpoint(context: RequestContext, checkpointId: string, options: ForkOptions): Promise<Forks>;
+  forkMicrovm(context: RequestContext, microvmId: string, options: ForkOptions): Promise<Forks>;
+  rollback(context: RequestContext, microvmId: string, checkpointId: string): Promise<Rollback>;
+  lineage(context: RequestContext, microvmId: string): Promise<Lineage>;
 }
 
 /** The unsigned answer of /torpor/v1/health. */

@@ -2,10 +2,10 @@ import { type Members, OPERATIONS, type Operation, type OperationName } from "@t
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Operations, RequestContext } from "../control/request-context.ts";
 import { type Bound, bindInput } from "./bind.ts";
-import { bodyOf, type Identify } from "./caller.ts";
-import { type JsonValue, parseJson } from "./json.ts";
+import type { Identify } from "./caller.ts";
+import type { JsonValue } from "./json.ts";
+import { jsonBodyOf } from "./json-body.ts";
 import { readQuery } from "./query.ts";
-import { RequestError } from "./request-error.ts";
 import { serializeOutput } from "./serialize.ts";
 import { validateInput } from "./validate.ts";
 
@@ -53,12 +53,7 @@ function readInput(operation: Operation, request: FastifyRequest): Bound {
 
 /** A body that no member is bound to is not looked at. */
 function readBody(members: Members, request: FastifyRequest): JsonValue {
-  const body = bodyOf(request);
-  if (body.length === 0 || !Object.values(members).some(({ location }) => location === "body")) return new Map();
-  const type = request.headers["content-type"];
-  if (type !== undefined && !/^application\/(json|x-amz-json-1\.[01])\s*(;|$)/i.test(type))
-    throw new RequestError("unsupported_media_type", "The request body must be of the type application/json.");
-  return parseJson(body);
+  return Object.values(members).some(({ location }) => location === "body") ? jsonBodyOf(request) : new Map();
 }
 
 const isOperationName = (name: string): name is OperationName => Object.hasOwn(OPERATIONS, name);

@@ -5,6 +5,8 @@ import type { HostClient } from "../host/host-client.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { Store } from "../store/store.ts";
+import { Checkpoints } from "./checkpoint/checkpoints.ts";
+import { CheckpointOperations } from "./checkpoint/operations.ts";
 import type { EndpointGate } from "./endpoint-gate.ts";
 import { ControlExtensions } from "./extensions.ts";
 import { Gate } from "./gate.ts";
@@ -63,7 +65,8 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
 
   const fleet = new Fleet({ store, clock, log, shutdown, maxMicrovms: config.maxMicrovms });
   const lifecycle = new Lifecycle({ fleet, host, clock, steady, tasks, log, shutdown });
-  const reconciler = new Reconciler({ fleet, lifecycle, host, store, clock, steady, log, shutdown });
+  const checkpoints = new Checkpoints({ fleet, lifecycle, host, store, clock, log, shutdown });
+  const reconciler = new Reconciler({ fleet, lifecycle, checkpoints, host, store, clock, steady, log, shutdown });
   const idle = new IdlePolicies({ fleet, lifecycle, store, clock, steady, log });
   const buildLogs = new BuildLogs(join(config.dataDir, "logs", "builds"), log);
   const builds = new Builds({
@@ -86,7 +89,23 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     },
     gate: new Gate({ fleet, lifecycle, host, store, clock, shutdown: stopping.signal }),
     keys: new Keys(store.accessKeys, clock),
-    extensions: new ControlExtensions({ store, fleet, host, buildLogs }),
+    extensions: new ControlExtensions({
+      store,
+      fleet,
+      host,
+      buildLogs,
+      checkpoints: new CheckpointOperations({
+        store,
+        fleet,
+        lifecycle,
+        checkpoints,
+        clock,
+        steady,
+        idempotency,
+        tasks,
+        endpointName,
+      }),
+    }),
 
     async start() {
       await fleet.load();

@@ -60,6 +60,23 @@ const SCENARIOS: Record<string, Scenario> = {
   },
 };
 
+/** A microvm that remembers `now`, and a checkpoint of when it remembered `then`. */
+async function checkpointed(world: World, asleep = false): Promise<{ id: string; checkpointId: string }> {
+  const id = await running(world, await world.image("demo"));
+  remember(world, id, "then");
+  const { checkpointId } = await world.control.extensions.checkpoints.create(context(), id, null);
+  remember(world, id, "now");
+  if (asleep) {
+    await world.operations.SuspendMicrovm(at(id), context());
+    await world.settled();
+  }
+  return { id, checkpointId };
+}
+function remember(world: World, id: string, memory: string): void {
+  const instance = world.machine.instances.get(id);
+  if (instance) instance.memory = memory;
+}
+
 /** Has the server die at the first, second, … place where it waits, each in a world of its own, until it does not. */
 async function atEveryBoundary(strike: (world: World, boundary: number) => Promise<void>): Promise<void> {
   for (let boundary = 0; boundary < MOST_BOUNDARIES; boundary++) {
@@ -124,6 +141,89 @@ describe("kill -9 during a launch", () => {
       expect(items.map((item) => item.microvmId)).toEqual([microvmId]);
       expect([...world.machine.instances.keys()]).toEqual(state === "RUNNING" ? [microvmId] : []);
       for (const { runHook } of world.machine.launches) expect(runHook?.payload).toBe(hook ? "p" : undefined);
+      expect(world.machine.violations).toEqual([]);
+    });
+  });
+});
+
+test("kill -9 during a checkpoint leaves the microvm alone, and a checkpoint that is whole or says that it failed", async () => {
+  await atEveryBoundary(async (world, boundary) => {
+    const id = await running(world, await world.image("demo"));
+    const outcome = await actAndCrash(world, boundary, () =>
+      world.control.extensions.checkpoints.create(context(), id, null),
+    );
+    const { items } = await world.control.extensions.checkpoints.list(context(), id, {});
+    const states = items.map(({ state }) => state);
+    expect(outcome === "answered" ? [["AVAILABLE"]] : [[], ["AVAILABLE"], ["FAILED"]]).toContainEqual(states);
+    const available = items.filter(({ state }) => state === "AVAILABLE").map(({ checkpointId }) => checkpointId);
+    expect([...world.machine.checkpoints.keys()]).toEqual(available);
+    expect([await world.state(id), world.machine.instances.get(id)?.state]).toEqual(["RUNNING", "running"]);
+    expect(world.machine.violations).toEqual([]);
+  });
+});
+
+test("kill -9 during the deletion of a checkpoint leaves it whole or removes all of it", async () => {
+  await atEveryBoundary(async (world, boundary) => {
+    const { checkpointId } = await checkpointed(world);
+    const outcome = await actAndCrash(world, boundary, () =>
+      world.control.extensions.checkpoints.delete(context(), checkpointId),
+    );
+    const rows = await world.store.checkpoints.states();
+    expect([...world.machine.checkpoints.keys()]).toEqual([...rows.keys()]);
+    if (outcome === "answered") expect(rows.size).toBe(0);
+    else if (rows.size > 0) expect(rows.get(checkpointId)?.state).toBe("AVAILABLE");
+  });
+});
+
+describe("kill -9 during a fork", () => {
+  test.each(["a checkpoint", "a microvm"])("of %s makes all of them once or none, wherever it strikes", async (of) => {
+    await atEveryBoundary(async (world, boundary) => {
+      const { id, checkpointId } = await checkpointed(world);
+      const options = { count: 2, clientToken: "t" };
+      const fork = () =>
+        of === "a checkpoint"
+          ? world.control.extensions.checkpoints.forkCheckpoint(context(), checkpointId, options)
+          : world.control.extensions.checkpoints.forkMicrovm(context(), id, options);
+      await actAndCrash(world, boundary, fork);
+      const { items: found } = await world.operations.ListMicrovms({}, context());
+      expect([1, 3]).toContain(found.length);
+      const { items } = await fork();
+      await world.settled();
+      const ids = items.map(({ microvmId }) => microvmId);
+      const { items: rows } = await world.operations.ListMicrovms({}, context());
+      expect(rows.map(({ microvmId }) => microvmId).sort()).toEqual([id, ...ids].sort());
+      expect([...world.machine.instances.keys()].sort()).toEqual([id, ...ids].sort());
+      for (const each of ids)
+        expect([await world.state(each), world.machine.instances.get(each)?.memory]).toEqual([
+          "RUNNING",
+          of === "a checkpoint" ? "then" : "now",
+        ]);
+      await world.clock.advance(6000); // a look of the reconciler
+      await world.settled();
+      expect([...world.machine.checkpoints.keys()]).toEqual([checkpointId]);
+      expect([...(await world.store.checkpoints.states()).keys()]).toEqual([checkpointId]);
+      expect(world.machine.violations).toEqual([]);
+    });
+  });
+});
+
+describe("kill -9 during a rollback", () => {
+  test.each([
+    ["running", "RUNNING"],
+    ["suspended", "SUSPENDED"],
+  ])("of a %s microvm leaves it as it was or rolled back, wherever it strikes", async (was, state) => {
+    await atEveryBoundary(async (world, boundary) => {
+      const { id, checkpointId } = await checkpointed(world, was === "suspended");
+      const boot = world.machine.instances.get(id)?.boot;
+      const outcome = await actAndCrash(world, boundary, () =>
+        world.control.extensions.checkpoints.rollback(context(), id, checkpointId),
+      );
+      const instance = world.machine.instances.get(id);
+      expect([await world.state(id), instance?.state, instance?.boot]).toEqual([state, was, boot]);
+      const { rolledBackTo } = await world.control.extensions.checkpoints.lineage(context(), id);
+      expect(instance?.memory).toBe(rolledBackTo === null ? "now" : "then");
+      if (outcome === "answered") expect(rolledBackTo).toBe(checkpointId);
+      await world.control.extensions.checkpoints.delete(context(), checkpointId); // nothing holds it any more
       expect(world.machine.violations).toEqual([]);
     });
   });

@@ -2,6 +2,7 @@ import type { Receipt } from "@torpor/protocol";
 import type { HostClient, HostFacts, LogLine } from "../host/host-client.ts";
 import type { Build } from "../store/image.ts";
 import type { Store } from "../store/store.ts";
+import type { CheckpointOperations } from "./checkpoint/operations.ts";
 import type { BuildLogs } from "./image/build-log.ts";
 import { ownVersion } from "./image/operations.ts";
 import type { Fleet } from "./microvm/fleet.ts";
@@ -14,14 +15,17 @@ export interface ExtensionDeps {
   readonly fleet: Fleet;
   readonly host: Pick<HostClient, "facts" | "logs">;
   readonly buildLogs: BuildLogs;
+  readonly checkpoints: CheckpointOperations;
 }
 
 /** What Torpor tells beyond AWS's operations. Foreign microvms and images are refused as there. */
 export class ControlExtensions {
+  readonly checkpoints: CheckpointOperations;
   readonly #deps: ExtensionDeps;
 
   constructor(deps: ExtensionDeps) {
     this.#deps = deps;
+    this.checkpoints = deps.checkpoints;
   }
 
   hostFacts(): HostFacts {

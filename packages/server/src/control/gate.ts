@@ -76,7 +76,9 @@ export class Gate implements EndpointGate {
           await live.changed(signal);
           break;
         case "SUSPENDED":
-          await this.#resume(live, vm, signal);
+          if (vm.rollbackTo !== null && (vm.resuming || vm.spec.idlePolicy?.autoResumeEnabled))
+            await live.changed(signal);
+          else await this.#resume(live, vm, signal);
           break;
         case "TERMINATING":
         case "TERMINATED":

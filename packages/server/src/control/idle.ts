@@ -5,7 +5,7 @@ import type { Fleet } from "./microvm/fleet.ts";
 import type { Lifecycle } from "./microvm/lifecycle.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
 import { REASON } from "./microvm/reason.ts";
-import type { MicrovmEvent } from "./microvm/state.ts";
+import { type MicrovmEvent, phaseOf } from "./microvm/state.ts";
 import { pause } from "./pause.ts";
 import type { SteadyTime } from "./steady-time.ts";
 
@@ -72,7 +72,12 @@ export class IdlePolicies {
       lifecycle.terminate(live, REASON.lifetime).catch(failed);
     } else if (fleet.busy(vm.id)) {
       return; // whoever works on it comes first
-    } else if (vm.state === "SUSPENDED" && !vm.resuming && vm.expiresAt !== null && now >= vm.expiresAt) {
+    } else if (
+      vm.state === "SUSPENDED" &&
+      phaseOf(vm) === "SUSPENDED" &&
+      vm.expiresAt !== null &&
+      now >= vm.expiresAt
+    ) {
       lifecycle.terminate(live, REASON.lifetime).catch(failed);
     } else if (this.#suspendWhenIdle(live)) {
       lifecycle.change(live, () => this.#suspendWhenIdle(live)).catch(failed);

@@ -1,6 +1,7 @@
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { ForkOptions } from "@torpor/protocol";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { HostError } from "../host/host-client.ts";
@@ -18,13 +19,26 @@ const event = fc.oneof(
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("resume" as const), slot }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("request" as const), slot }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("terminate" as const), slot }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("checkpoint" as const), slot }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("rollback" as const), slot, nth: fc.nat(2) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("fork" as const), slot }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("fork a checkpoint" as const), slot, nth: fc.nat(2) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("delete a checkpoint" as const), slot, nth: fc.nat(2) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("exit" as const), slot, code: fc.nat(255) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("vanish" as const), slot }) },
   {
     weight: 2,
     arbitrary: fc.record({
       kind: fc.constant("host fails" as const),
-      operation: fc.constantFrom("launch", "suspend", "resume", "terminate"),
+      operation: fc.constantFrom(
+        "launch",
+        "suspend",
+        "resume",
+        "terminate",
+        "checkpoint",
+        "rollback",
+        "deleteCheckpoint",
+      ),
       reason: fc.constantFrom("no_space", "capacity", "corrupt", "internal"),
     }),
   },
@@ -79,6 +93,13 @@ class Model {
   /** Boot of each microvm that was seen alive: it must stay the same instance for life. */
   readonly #boots = new Map<string, string>();
   readonly #ended = new Set<string>();
+  /** What each microvm remembered when it was last looked at, and what its checkpoints do. */
+  readonly #memories = new Map<string, string>();
+  readonly #checkpointed = new Map<string, Set<string | undefined>>();
+  /** Requests for forks, which are made anew after each step: they get the same forks. */
+  readonly #forkings: { readonly from: string; readonly options: ForkOptions }[] = [];
+  readonly #forks = new Map<string, string>();
+  #steps = 0;
   #crashes = 0;
 
   private constructor(world: World, images: string[]) {
@@ -117,11 +138,11 @@ class Model {
   }
 
   async #settle(): Promise<void> {
-    await this.#world.settled();
+    await this.#world.quiet();
     while (this.#world.dead) {
       this.#crashes++;
       await this.#world.crash(this.#crashes % 3 === 0 ? this.#crashes : undefined);
-      await this.#world.settled();
+      await this.#world.quiet();
     }
   }
 
@@ -148,6 +169,7 @@ class Model {
         machine.reboot();
         return world.crashAfter(0);
     }
+    const ours = world.control.extensions.checkpoints;
     const microvmIdentifier = this.#ids.get(one.slot);
     if (microvmIdentifier === undefined) return;
     switch (one.kind) {
@@ -161,6 +183,23 @@ class Model {
         this.#toBeTerminated.add(microvmIdentifier);
         await operations.TerminateMicrovm({ microvmIdentifier }, context());
         return;
+      case "checkpoint":
+        await ours.create(context(), microvmIdentifier, null);
+        return;
+      case "fork":
+        await this.#fork(microvmIdentifier);
+        return;
+      case "rollback":
+      case "fork a checkpoint":
+      case "delete a checkpoint": {
+        const { items } = await ours.list(context(), microvmIdentifier, {});
+        const checkpointId = items[one.nth]?.checkpointId;
+        if (checkpointId === undefined) return;
+        if (one.kind === "rollback") await ours.rollback(context(), microvmIdentifier, checkpointId);
+        else if (one.kind === "delete a checkpoint") await ours.delete(context(), checkpointId);
+        else await this.#fork(checkpointId);
+        return;
+      }
       case "exit":
         return world.host.exit(microvmIdentifier, { kind: "workload", exitCode: one.code });
       case "vanish":
@@ -180,6 +219,54 @@ class Model {
     }
   }
 
+  async #fork(from: string): Promise<void> {
+    const number = this.#forkings.length;
+    const options = { clientToken: `fork-${number}`, count: 1, maximumDurationInSeconds: 20_000 + number };
+    this.#forkings.push({ from, options });
+    await this.#forkAgain(number);
+  }
+
+  async #forkAgain(number: number): Promise<void> {
+    const { from, options } = this.#forkings[number] ?? { from: "", options: {} };
+    const ours = this.#world.control.extensions.checkpoints;
+    const { items } = await (from.startsWith("checkpoint-")
+      ? ours.forkCheckpoint(context(), from, options)
+      : ours.forkMicrovm(context(), from, options));
+    const token = `fork-${number}`;
+    const fork = items[0]?.microvmId ?? "none";
+    if ((this.#forks.get(token) ?? fork) !== fork) this.#world.machine.violations.push("I8: a second fork");
+    this.#forks.set(token, fork);
+  }
+
+  /** What a microvm remembers is what it remembered, or what a checkpoint of its own does. */
+  async #checkMemories(): Promise<void> {
+    const { instances, checkpoints } = this.#world.machine;
+    for (const { microvmId, memory } of checkpoints.values()) {
+      const known = this.#checkpointed.get(microvmId) ?? new Set();
+      this.#checkpointed.set(microvmId, known.add(memory));
+    }
+    this.#steps++;
+    for (const [id, instance] of instances) {
+      const before = this.#memories.get(id);
+      if (before !== undefined && instance.memory !== before) {
+        expect(this.#checkpointed.get(id)).toContain(instance.memory);
+        const { rolledBackTo } = await this.#world.control.extensions.checkpoints.lineage(context(), id);
+        expect(rolledBackTo).not.toBeNull();
+      }
+      if (instance.state === "running") instance.memory = `${id} ${this.#steps}`;
+      if (instance.memory !== undefined) this.#memories.set(id, instance.memory);
+    }
+  }
+
+  /** The host has what is AVAILABLE, and nothing else; nothing is half made or half gone. */
+  async #checkCheckpoints(): Promise<void> {
+    const rows = [...(await this.#world.store.checkpoints.states())];
+    expect(rows.filter(([, { internal }]) => internal)).toEqual([]);
+    expect(rows.filter(([, { state }]) => state !== "AVAILABLE" && state !== "FAILED")).toEqual([]);
+    const available = rows.filter(([, { state }]) => state === "AVAILABLE").map(([id]) => id);
+    expect(available.sort()).toEqual([...this.#world.machine.checkpoints.keys()].sort());
+  }
+
   #request(slotNumber: number) {
     return {
       imageIdentifier: this.#images[slotNumber % 2] ?? "",
@@ -197,6 +284,9 @@ class Model {
     // I8, and the first answer for ever.
     for (const [number, id] of this.#ids)
       expect((await operations.RunMicrovm(this.#request(number), context())).microvmId).toBe(id);
+    for (const token of this.#forks.keys()) await this.#forkAgain(Number(token.slice("fork-".length)));
+    await this.#checkCheckpoints();
+    await this.#checkMemories();
     const { items } = await operations.ListMicrovms({}, context());
     const rows = await Promise.all(
       items.map(({ microvmId }) => operations.GetMicrovm({ microvmIdentifier: microvmId }, context())),

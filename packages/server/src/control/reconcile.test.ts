@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import type { MicrovmState } from "../store/microvm.ts";
-import { someMicrovm } from "../store/testing.ts";
+import { HostError } from "../host/host-client.ts";
+import type { IdlePolicy, MicrovmState } from "../store/microvm.ts";
+import { someCheckpoint, someMicrovm } from "../store/testing.ts";
 import type { FakeInstance } from "./testing/fake-host.ts";
 import { context, World } from "./testing/world.ts";
 
@@ -10,11 +11,15 @@ beforeEach(async () => {
 });
 
 type Found = FakeInstance["state"] | "nothing";
-const SUSPENDED: MicrovmState = { state: "SUSPENDED", resuming: false, expiresAt: null };
-const RESUMING: MicrovmState = { state: "SUSPENDED", resuming: true, expiresAt: null };
+const SUSPENDED: MicrovmState = { state: "SUSPENDED", resuming: false, rollbackTo: null, expiresAt: null };
+const RESUMING: MicrovmState = { state: "SUSPENDED", resuming: true, rollbackTo: null, expiresAt: null };
+const ROLLING_BACK: MicrovmState = { ...RESUMING, rollbackTo: "checkpoint-1" };
+const ROLLING_BACK_SUSPENDED: MicrovmState = { ...SUSPENDED, rollbackTo: "checkpoint-1" };
 const PENDING: MicrovmState = { state: "PENDING", runHookPayload: null };
 const RUNNING: MicrovmState = { state: "RUNNING", reason: null };
 const TERMINATING: MicrovmState = { state: "TERMINATING", reason: "Success.", hook: true };
+
+const AUTO_RESUME = { maxIdleDurationSeconds: 60, suspendedDurationSeconds: 600, autoResumeEnabled: true };
 
 /** Row, what the host has, what becomes of it, and whether the instance is the same one afterwards. */
 const CASES: [MicrovmState, Found, string, "same" | "new" | "none"][] = [
@@ -37,14 +42,34 @@ const CASES: [MicrovmState, Found, string, "same" | "new" | "none"][] = [
   [RESUMING, "suspended", "RUNNING", "same"],
   [RESUMING, "broken", "TERMINATED", "none"],
   [RESUMING, "nothing", "TERMINATED", "none"],
+  [ROLLING_BACK, "running", "RUNNING", "same"],
+  [ROLLING_BACK, "suspended", "RUNNING", "same"],
+  [ROLLING_BACK, "broken", "RUNNING", "same"],
+  [ROLLING_BACK, "nothing", "TERMINATED", "none"],
+  [ROLLING_BACK_SUSPENDED, "running", "SUSPENDED", "same"],
+  [ROLLING_BACK_SUSPENDED, "suspended", "SUSPENDED", "same"],
+  [ROLLING_BACK_SUSPENDED, "broken", "SUSPENDED", "same"],
+  [ROLLING_BACK_SUSPENDED, "nothing", "TERMINATED", "none"],
   [TERMINATING, "running", "TERMINATED", "none"],
   [TERMINATING, "suspended", "TERMINATED", "none"],
   [TERMINATING, "nothing", "TERMINATED", "none"],
 ];
 
-async function meet(state: MicrovmState, found: Found, hooks = {}): Promise<string> {
+async function meet(
+  state: MicrovmState,
+  found: Found,
+  hooks = {},
+  idlePolicy: IdlePolicy | null = null,
+): Promise<string> {
   const vm = someMicrovm(state, { deadline: world.clock.now() + 3_600_000 });
-  await world.store.microvms.insert({ ...vm, spec: { ...vm.spec, idlePolicy: null, hooks } });
+  await world.store.microvms.insert({ ...vm, spec: { ...vm.spec, idlePolicy, hooks } });
+  if (vm.state === "SUSPENDED" && vm.rollbackTo) {
+    const checkpoint = { id: vm.rollbackTo, microvmId: vm.id };
+    await world.store.checkpoints.insert(
+      someCheckpoint({ state: "AVAILABLE", memoryBytes: 1, diskBytes: 1 }, checkpoint),
+    );
+    world.machine.checkpoints.set(vm.rollbackTo, { microvmId: vm.id, memory: "then" });
+  }
   if (found !== "nothing") world.machine.instances.set(vm.id, { state: found, boot: "before" });
   await world.crash();
   await world.settled();
@@ -70,6 +95,28 @@ describe("a start that was interrupted, of an image with a run hook", () => {
     expect(await world.reason(id)).toContain("start was interrupted");
     expect(world.machine.instances.size).toBe(0);
   });
+});
+
+test("a rollback that the host cannot do now is tried again, and traffic waits for it", async () => {
+  world.machine.failNext("rollback", new HostError("no_space", "full"));
+  const id = await meet(ROLLING_BACK_SUSPENDED, "broken", {}, AUTO_RESUME);
+  expect(await world.state(id)).toBe("SUSPENDED");
+  const entering = world.control.gate.enter(id, new AbortController().signal);
+  await world.clock.advance(5000);
+  await entering;
+  expect([await world.state(id), world.machine.instances.get(id)?.memory]).toEqual(["RUNNING", "then"]);
+  expect(world.machine.violations).toEqual([]);
+});
+
+test("a rollback that the host will never do ends the microvm only if it was broken already", async () => {
+  for (const [found, state] of [
+    ["suspended", "SUSPENDED"],
+    ["broken", "TERMINATED"],
+  ] as const) {
+    world.machine.failNext("rollback", new HostError("corrupt", "checksum"));
+    expect(await world.state(await meet(ROLLING_BACK_SUSPENDED, found))).toBe(state);
+    await world.control.extensions.checkpoints.delete(context(), "checkpoint-1");
+  }
 });
 
 test("an instance without a row, or with that of an ended microvm, is removed", async () => {

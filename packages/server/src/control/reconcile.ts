@@ -2,6 +2,7 @@ import type { HostClient, InventoryItem } from "../host/host-client.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { Store } from "../store/store.ts";
+import type { Checkpoints } from "./checkpoint/checkpoints.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { Lifecycle } from "./microvm/lifecycle.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
@@ -29,6 +30,7 @@ type Verdict =
 export interface ReconcilerDeps {
   readonly fleet: Fleet;
   readonly lifecycle: Lifecycle;
+  readonly checkpoints: Checkpoints;
   readonly host: Pick<HostClient, "inventory" | "terminate">;
   readonly store: Pick<Store, "microvms">;
   readonly clock: Clock;
@@ -65,12 +67,12 @@ export class Reconciler {
   }
 
   /**
-   * One look at every microvm and every instance that nobody works on. Resolves when what the rows say is true; work
+   * One look at every microvm, instance and checkpoint that nobody works on. Resolves when what the rows say is true; work
    * on the host that follows from it goes on.
    * @throws when the host cannot say what it has
    */
   async reconcile(): Promise<void> {
-    const { fleet, host, log } = this.#deps;
+    const { fleet, checkpoints, host, log } = this.#deps;
     // What changes after this moment is newer than the inventory and is left alone.
     const before = new Map(
       fleet.all().flatMap((live) => (fleet.busy(live.vm.id) ? [] : [[live, live.vm.generation] as const])),
@@ -84,6 +86,7 @@ export class Reconciler {
     for (const result of await Promise.allSettled(verdicts))
       if (result.status === "rejected") log.error({ err: result.reason }, "a microvm could not be reconciled");
     this.#first = false;
+    await checkpoints.reconcile();
   }
 
   #reconcileOne(live: LiveMicrovm, generation: number, found: Found): Promise<void> {
@@ -94,7 +97,7 @@ export class Reconciler {
       const verdict = this.#judge(live, phase, found);
       if (verdict.kind === "keep") return undefined;
       log.warn({ microvmId: live.vm.id, phase, found, verdict: verdict.kind }, "microvm and host disagree");
-      if (verdict.kind !== "events") return () => this.#redo(live, phase, verdict.kind === "clear and redo");
+      if (verdict.kind !== "events") return () => this.#redo(live, phase, found, verdict.kind === "clear and redo");
       let effects: readonly Effect[] = [];
       // Of several events the last one counts: those before it stand for what the host has done already.
       for (const event of verdict.events) effects = await fleet.apply(live, event);
@@ -102,11 +105,13 @@ export class Reconciler {
     });
   }
 
-  async #redo(live: LiveMicrovm, phase: Phase, clear: boolean): Promise<void> {
+  async #redo(live: LiveMicrovm, phase: Phase, found: Found, clear: boolean): Promise<void> {
     const { lifecycle, host, shutdown } = this.#deps;
     if (clear) await host.terminate(live.vm.id, {}, shutdown);
     if (phase === "PENDING") await lifecycle.launch(live);
     else if (phase === "RESUMING") await lifecycle.restore(live);
+    else if (phase === "ROLLING_BACK" || phase === "ROLLING_BACK_SUSPENDED")
+      await lifecycle.rollBack(live, found === "broken");
     else await lifecycle.end(live);
   }
 
@@ -138,6 +143,13 @@ export class Reconciler {
       case "RESUMING":
         if (found === "running") return events({ kind: "resumed" });
         return found === "suspended" ? { kind: "redo" } : fail(REASON.snapshotLost);
+      case "ROLLING_BACK":
+        if (found === "running") return events({ kind: "rollbackFailed", reason: REASON.rollbackInterrupted });
+        // One that ran can be found suspended at the checkpoint only.
+        if (found === "suspended") return events({ kind: "rolledBack" });
+        return found === "broken" ? { kind: "redo" } : fail(REASON.instanceLost);
+      case "ROLLING_BACK_SUSPENDED":
+        return found === "nothing" ? fail(REASON.snapshotLost) : { kind: "redo" };
       case "TERMINATING":
         return { kind: "redo" };
       case "TERMINATED":

@@ -29,6 +29,22 @@ export interface HostClient {
    * @throws HookError: the instance runs and the caller is to end it; HostError: it is as suspended as before.
    */
   resume(microvmId: string, spec: ResumeSpec, signal: AbortSignal): Promise<Receipt>;
+  /**
+   * A durable restore point of a running or suspended instance, which goes on as it was. Its id is given by the caller;
+   * repeating it with the same id succeeds. The receipt's phase `pause` is how long the guest stood still.
+   * @throws HostError (the instance is untouched)
+   */
+  checkpoint(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<CheckpointResult>;
+  /** Forks made from it live on. Deleting what is not there succeeds. */
+  deleteCheckpoint(checkpointId: string): Promise<void>;
+  /** Ids of all checkpoints on this host's disk, for the reconciler. */
+  checkpoints(): Promise<readonly string[]>;
+  /**
+   * The instance is as suspended at the checkpoint; what it did since is gone. A running one is ended first. Can be
+   * repeated.
+   * @throws HostError (the instance is untouched when the reason is not_found, incompatible or corrupt)
+   */
+  rollback(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<Receipt>;
   /** Ends the instance in whatever state it is and removes all of it. Terminating what is not there succeeds. */
   terminate(microvmId: string, spec: TerminateSpec, signal: AbortSignal): Promise<Receipt>;
 
@@ -96,6 +112,12 @@ export interface Template {
   readonly receipt: Receipt;
 }
 
+export interface CheckpointResult {
+  readonly receipt: Receipt;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+}
+
 export interface HookCall {
   readonly port: number;
   readonly timeoutMs: number;
@@ -104,6 +126,11 @@ export interface HookCall {
 export interface LaunchSpec {
   readonly microvmId: string;
   readonly templateId: string;
+  /**
+   * A fork: continues from the checkpoint instead of the template, under an identity of its own; the run hook, if any,
+   * is called with the new id.
+   */
+  readonly checkpointId?: string;
   /** Body is the JSON of microvmId and payload. */
   readonly runHook?: HookCall & { readonly payload: string | null };
 }

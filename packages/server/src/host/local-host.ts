@@ -7,6 +7,7 @@ import type { Driver } from "./driver/driver.ts";
 import {
   BuildError,
   type BuildObserver,
+  type CheckpointResult,
   ConnectError,
   type HostClient,
   HostError,
@@ -109,6 +110,22 @@ export class LocalHost implements HostClient {
 
   async resume(microvmId: string, spec: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
     return await this.#require(microvmId).resume(spec.hook, signal);
+  }
+
+  async checkpoint(): Promise<CheckpointResult> {
+    throw new HostError("internal", "not yet");
+  }
+
+  async deleteCheckpoint(): Promise<void> {
+    throw new HostError("internal", "not yet");
+  }
+
+  async checkpoints(): Promise<readonly string[]> {
+    return [];
+  }
+
+  async rollback(): Promise<Receipt> {
+    throw new HostError("internal", "not yet");
   }
 
   async terminate(microvmId: string, spec: TerminateSpec, signal: AbortSignal): Promise<Receipt> {

@@ -11,6 +11,16 @@ export class StaleWriteError extends Error {
   }
 }
 
+/** What was to be written continues from a checkpoint that is not AVAILABLE (any more). Nothing was written. */
+export class CheckpointUnavailableError extends Error {
+  override readonly name = "CheckpointUnavailableError";
+  readonly checkpointId: string;
+  constructor(checkpointId: string) {
+    super(`checkpoint ${checkpointId} is not available`);
+    this.checkpointId = checkpointId;
+  }
+}
+
 // Primary result codes, https://www.sqlite.org/rescode.html
 const BUSY = 5;
 const LOCKED = 6;

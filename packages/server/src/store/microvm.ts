@@ -21,6 +21,16 @@ export interface MicrovmCore {
   readonly deadline: number;
   /** Coarse: written every few seconds and with each change. */
   readonly lastActivityAt: Date;
+  /** Where it was forked from; null when it was launched from its image. */
+  readonly fork: Fork | null;
+  /** The checkpoint that it was last rolled back to. */
+  readonly rolledBackTo: string | null;
+}
+
+/** Either may be gone since: forks live on by themselves. */
+export interface Fork {
+  readonly checkpointId: string;
+  readonly microvmId: string;
 }
 
 /** What stays when the state changes: `{ ...coreOf(vm), state: … }` carries nothing over by accident. */
@@ -37,6 +47,8 @@ export function coreOf(vm: MicrovmCore): MicrovmCore {
     startedAt: vm.startedAt,
     deadline: vm.deadline,
     lastActivityAt: vm.lastActivityAt,
+    fork: vm.fork,
+    rolledBackTo: vm.rolledBackTo,
   };
 }
 
@@ -56,6 +68,10 @@ export type MicrovmState =
       readonly state: "SUSPENDED";
       /** A resume was begun and its end is not known yet. The API goes on saying SUSPENDED. */
       readonly resuming: boolean;
+      /**
+       * A rollback to this checkpoint was begun and its end is not known yet; with `resuming`, it is to run afterwards.
+       */
+      readonly rollbackTo: string | null;
       /** End of its suspended duration in steady time; null without an idle policy. */
       readonly expiresAt: number | null;
     }

@@ -10,8 +10,9 @@ const STATES: MicrovmState[] = [
   { state: "RUNNING", reason: null },
   { state: "RUNNING", reason: "no space" },
   { state: "SUSPENDING" },
-  { state: "SUSPENDED", resuming: false, expiresAt: 1_789_483_200_000 },
-  { state: "SUSPENDED", resuming: true, expiresAt: null },
+  { state: "SUSPENDED", resuming: false, rollbackTo: null, expiresAt: 1_789_483_200_000 },
+  { state: "SUSPENDED", resuming: true, rollbackTo: null, expiresAt: null },
+  { state: "SUSPENDED", resuming: true, rollbackTo: "checkpoint-1", expiresAt: null },
   { state: "TERMINATING", reason: "Success.", hook: true },
   { state: "TERMINATED", reason: "Success.", terminatedAt: new Date(1_789_483_420_771) },
 ];
@@ -23,6 +24,16 @@ test.each(STATES)("a microvm comes back as it was written: %o", async (state) =>
   expect(await microvms.find(vm.id)).toEqual(vm);
   expect(await microvms.findByLabel(vm.label)).toEqual(vm);
   expect(await microvms.live()).toEqual(state.state === "TERMINATED" ? [] : [vm]);
+});
+
+test("where a microvm comes from is kept through its changes", async () => {
+  const { microvms } = await temporaryStore();
+  const origin = { checkpointId: "checkpoint-1", microvmId: "microvm-1" };
+  const vm = someMicrovm({ state: "RUNNING", reason: null }, { fork: origin, rolledBackTo: "checkpoint-2" });
+  await microvms.insert(vm);
+  expect(await microvms.find(vm.id)).toEqual(vm);
+  await microvms.update({ next: { ...coreOf(vm), state: "SUSPENDING" } });
+  expect(await microvms.find(vm.id)).toMatchObject({ fork: origin, rolledBackTo: "checkpoint-2" });
 });
 
 test("a change keeps nothing of the state before it", async () => {

@@ -1,4 +1,5 @@
 import type { Kysely } from "kysely";
+import { holdCheckpoint } from "./checkpoints.ts";
 import { StaleWriteError } from "./errors.ts";
 import { fromJson } from "./json.ts";
 import type { Microvm, MicrovmChange, MicrovmFilter, MicrovmPosition, MicrovmSpec, MicrovmState } from "./microvm.ts";
@@ -12,7 +13,12 @@ export class Microvms {
     this.#db = db;
   }
 
+  /**
+   * Within a transaction, when it is a fork that starts.
+   * @throws CheckpointUnavailableError when what it is forked from is not AVAILABLE
+   */
   async insert(vm: Microvm): Promise<void> {
+    if (vm.state === "PENDING" && vm.fork) await holdCheckpoint(this.#db, vm.fork.checkpointId);
     await this.#db.insertInto("microvms").values(toRow(vm)).execute();
   }
 
@@ -55,11 +61,13 @@ export class Microvms {
   /**
    * Writes the change and returns the microvm with its new generation.
    * @throws StaleWriteError when the row is not at the generation that `next` carries; nothing is written then.
+   * @throws CheckpointUnavailableError when it is to be rolled back to a checkpoint that is not AVAILABLE
    */
   async update({ next, receipt }: MicrovmChange): Promise<Microvm> {
     const written: Microvm = { ...next, generation: next.generation + 1 };
     const { id, ...columns } = toRow(written);
     await this.#db.transaction().execute(async (trx) => {
+      if (written.state === "SUSPENDED" && written.rollbackTo !== null) await holdCheckpoint(trx, written.rollbackTo);
       const { numUpdatedRows } = await trx
         .updateTable("microvms")
         .set(columns)
@@ -90,6 +98,7 @@ export class Microvms {
 const NO_STATE_DATA = {
   run_hook_payload: null,
   resuming: 0,
+  rollback_to: null,
   expires_at: null,
   reason: null,
   terminate_hook: 0,
@@ -109,6 +118,9 @@ function toRow(vm: Microvm): MicrovmRow {
     started_at: vm.startedAt.getTime(),
     deadline: vm.deadline,
     last_activity_at: vm.lastActivityAt.getTime(),
+    checkpoint_id: vm.fork?.checkpointId ?? null,
+    origin_microvm_id: vm.fork?.microvmId ?? null,
+    rolled_back_to: vm.rolledBackTo,
     state: vm.state,
     ...NO_STATE_DATA,
     ...stateColumns(vm),
@@ -124,7 +136,7 @@ function stateColumns(vm: MicrovmState): Partial<MicrovmRow> {
     case "SUSPENDING":
       return {};
     case "SUSPENDED":
-      return { resuming: vm.resuming ? 1 : 0, expires_at: vm.expiresAt };
+      return { resuming: vm.resuming ? 1 : 0, rollback_to: vm.rollbackTo, expires_at: vm.expiresAt };
     case "TERMINATING":
       return { reason: vm.reason, terminate_hook: vm.hook ? 1 : 0 };
     case "TERMINATED":
@@ -147,6 +159,11 @@ function fromRow(row: MicrovmRow): Microvm {
     startedAt: new Date(row.started_at),
     deadline: row.deadline,
     lastActivityAt: new Date(row.last_activity_at),
+    fork:
+      row.checkpoint_id !== null && row.origin_microvm_id !== null
+        ? { checkpointId: row.checkpoint_id, microvmId: row.origin_microvm_id }
+        : null,
+    rolledBackTo: row.rolled_back_to,
     ...stateOf(row),
   };
 }
@@ -160,7 +177,12 @@ function stateOf(row: MicrovmRow): MicrovmState {
     case "SUSPENDING":
       return { state: "SUSPENDING" };
     case "SUSPENDED":
-      return { state: "SUSPENDED", resuming: row.resuming === 1, expiresAt: row.expires_at };
+      return {
+        state: "SUSPENDED",
+        resuming: row.resuming === 1,
+        rollbackTo: row.rollback_to,
+        expiresAt: row.expires_at,
+      };
     case "TERMINATING":
       return { state: "TERMINATING", reason: row.reason ?? "", hook: row.terminate_hook === 1 };
     case "TERMINATED":

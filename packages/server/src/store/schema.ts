@@ -11,6 +11,7 @@ export interface Schema {
   builds: BuildRow;
   microvms: MicrovmRow;
   receipts: ReceiptRow;
+  checkpoints: CheckpointRow;
 }
 
 export interface SettingRow {
@@ -93,6 +94,28 @@ export interface MicrovmRow {
   readonly reason: string | null;
   readonly terminate_hook: number;
   readonly terminated_at: number | null;
+  readonly checkpoint_id: string | null;
+  readonly origin_microvm_id: string | null;
+  readonly rolled_back_to: string | null;
+  readonly rollback_to: string | null;
+}
+
+export interface CheckpointRow {
+  readonly id: string;
+  readonly account_id: string;
+  readonly microvm_id: string;
+  readonly name: string | null;
+  readonly internal: number;
+  readonly image_arn: string;
+  readonly image_version: number;
+  readonly template_id: string;
+  readonly spec: string;
+  readonly parent_checkpoint_id: string | null;
+  readonly created_at: number;
+  readonly state: string;
+  readonly reason: string | null;
+  readonly memory_bytes: number | null;
+  readonly disk_bytes: number | null;
 }
 
 export interface ReceiptRow {

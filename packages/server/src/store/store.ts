@@ -1,5 +1,6 @@
 import type { Kysely } from "kysely";
 import { StoredAccessKeys } from "./access-keys.ts";
+import { Checkpoints } from "./checkpoints.ts";
 import { IdempotencyTokens } from "./idempotency-tokens.ts";
 import { Images } from "./images.ts";
 import { Microvms } from "./microvms.ts";
@@ -19,6 +20,7 @@ export class Store {
   readonly images: Images;
   readonly microvms: Microvms;
   readonly receipts: Receipts;
+  readonly checkpoints: Checkpoints;
   readonly idempotencyTokens: IdempotencyTokens;
   readonly accessKeys: StoredAccessKeys;
   readonly settings: Settings;
@@ -31,6 +33,7 @@ export class Store {
     this.images = new Images(db);
     this.microvms = new Microvms(db);
     this.receipts = new Receipts(db);
+    this.checkpoints = new Checkpoints(db);
     this.idempotencyTokens = new IdempotencyTokens(db);
     this.accessKeys = new StoredAccessKeys(db);
     this.settings = new Settings(db);

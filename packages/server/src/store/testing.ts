@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { createLog } from "../lib/log.ts";
+import type { Checkpoint, CheckpointState } from "./checkpoint.ts";
 import type { Microvm, MicrovmState } from "./microvm.ts";
 import { openStore } from "./open.ts";
 import type { Store } from "./store.ts";
@@ -44,6 +45,28 @@ export function someMicrovm(state: MicrovmState, core: Partial<Microvm> = {}): M
     startedAt: new Date(1_789_483_142_026),
     deadline: 1_789_511_942_026,
     lastActivityAt: new Date(1_789_483_142_026),
+    fork: null,
+    rolledBackTo: null,
+    ...core,
+    ...state,
+  };
+}
+
+/** For tests: a checkpoint in the given state. */
+export function someCheckpoint(state: CheckpointState, core: Partial<Checkpoint> = {}): Checkpoint {
+  const vm = someMicrovm({ state: "RUNNING", reason: null });
+  return {
+    id: `checkpoint-${randomUUID()}`,
+    accountId: vm.accountId,
+    microvmId: vm.id,
+    name: null,
+    internal: false,
+    imageArn: vm.imageArn,
+    imageVersion: vm.imageVersion,
+    templateId: vm.templateId,
+    spec: vm.spec,
+    parentCheckpointId: null,
+    createdAt: new Date(1_789_483_142_026),
     ...core,
     ...state,
   };

@@ -8,7 +8,9 @@ import type { Microvm } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
 import { untilStored } from "../until-stored.ts";
 import { LiveMicrovm } from "./live.ts";
-import { type Effect, type MicrovmEvent, phaseOf, step } from "./state.ts";
+import { type Effect, type MicrovmEvent, type Phase, phaseOf, step } from "./state.ts";
+
+const WITHOUT_MEMORY: ReadonlySet<Phase> = new Set(["SUSPENDED", "ROLLING_BACK_SUSPENDED"]);
 
 export interface FleetDeps {
   readonly store: Pick<Store, "microvms">;
@@ -58,34 +60,40 @@ export class Fleet {
     return this.#mutex.busy(id);
   }
 
-  /** Tracks a new microvm as soon as `insert` has written it. */
-  async add(vm: Microvm, insert: () => Promise<void>): Promise<LiveMicrovm> {
+  /** Tracks new microvms as soon as `insert` has written them all. */
+  async add(vms: readonly Microvm[], insert: () => Promise<void>): Promise<void> {
     await insert();
-    return this.#track(vm);
+    for (const vm of vms) this.#track(vm);
   }
 
   /**
-   * Keeps a place among the microvms that the host runs while `write` makes one more of them.
+   * Keeps `count` places among the microvms that the host runs, or none, while `write` makes so many more of them.
    * @throws TorporError `capacity` when there are as many as the host is configured for
    */
-  async takeRoom<T>(write: () => Promise<T>): Promise<T> {
+  async takeRoom<T>(count: number, write: () => Promise<T>): Promise<T> {
     const { maxMicrovms } = this.#deps;
-    if (this.#occupied() >= maxMicrovms)
+    const free = maxMicrovms - this.#occupied();
+    if (free <= 0)
       throw new TorporError(
         "capacity",
         `The host runs ${maxMicrovms} MicroVMs, as many as it is configured for. Terminate or suspend one, or try again later.`,
       );
-    this.#starting++;
+    if (free < count)
+      throw new TorporError(
+        "capacity",
+        `The host has room for ${free} more of the ${maxMicrovms} MicroVMs that it is configured for, not for ${count}. Ask for fewer, terminate or suspend some, or try again later.`,
+      );
+    this.#starting += count;
     try {
       return await write();
     } finally {
-      this.#starting--;
+      this.#starting -= count;
     }
   }
 
   /**
    * Writes a step; what the host is to do next is returned. Within `exclusive` only.
-   * @throws IllegalStepError, StaleWriteError, TorporError `unavailable`
+   * @throws IllegalStepError, StaleWriteError, CheckpointUnavailableError, TorporError `unavailable`
    */
   async apply(live: LiveMicrovm, event: MicrovmEvent, receipt?: Receipt): Promise<readonly Effect[]> {
     const { store, clock, log } = this.#deps;
@@ -124,15 +132,14 @@ export class Fleet {
   /** Microvms that take the host's memory now, those included that are about to be written. */
   #occupied(): number {
     let count = this.#starting;
-    for (const { vm } of this.#live.values()) if (phaseOf(vm) !== "SUSPENDED") count++;
+    for (const { vm } of this.#live.values()) if (!WITHOUT_MEMORY.has(phaseOf(vm))) count++;
     return count;
   }
 
-  #track(vm: Microvm): LiveMicrovm {
+  #track(vm: Microvm): void {
     const live = new LiveMicrovm(vm, this.#deps.clock.monotonic());
     this.#live.set(vm.id, live);
     this.#byLabel.set(vm.label, live);
-    return live;
   }
 
   async #reread(live: LiveMicrovm): Promise<void> {

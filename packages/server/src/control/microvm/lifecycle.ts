@@ -1,6 +1,7 @@
 import type { Receipt } from "@torpor/protocol";
 import { HookError, type HostClient, HostError, type InstanceExit } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { TorporError } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Microvm } from "../../store/microvm.ts";
 import type { SteadyTime } from "../steady-time.ts";
@@ -22,14 +23,25 @@ export interface LifecycleDeps {
 }
 
 /** How a call to the host ended. `interrupted`: aborted on our side, so what the host did is not known. */
-type Attempt =
-  | { readonly kind: "done"; readonly receipt: Receipt }
+export type Attempt<T> =
+  | { readonly kind: "done"; readonly result: T }
   | { readonly kind: "failed"; readonly error: unknown }
   | { readonly kind: "interrupted" };
 
+/** The rollback itself could not be done, for the reason that is the cause. */
+export class RollbackError extends Error {
+  override readonly name = "RollbackError";
+  constructor(microvmId: string, cause: unknown) {
+    super(`microvm ${microvmId} could not be rolled back`, { cause });
+  }
+}
+
+/** The host has touched nothing when it gives one of these reasons for not rolling back. */
+const UNTOUCHED: readonly HostError["reason"][] = ["not_found", "incompatible", "corrupt"];
+
 /**
  * Drives microvms from state to state: intent written, host called, outcome written. Methods resolve when the intent
- * is on disk (`resume`: when it is over); the rest goes on by itself.
+ * is on disk (`resume`, `rollback`: when it is over); the rest goes on by itself.
  */
 export class Lifecycle {
   readonly #deps: LifecycleDeps;
@@ -39,13 +51,23 @@ export class Lifecycle {
     deps.host.onExit((id, exit) => this.#exited(id, exit));
   }
 
-  /** Writes a PENDING microvm by `insert` and launches it. @throws TorporError `capacity` */
-  start(vm: Microvm, insert: () => Promise<void>): Promise<void> {
-    return this.begin("launch", vm.id, async () => {
-      const { fleet } = this.#deps;
-      const live = await fleet.takeRoom(() => fleet.add(vm, insert));
-      return () => this.launch(live);
-    });
+  /**
+   * Writes PENDING microvms by `insert`, all or none, and launches them side by side.
+   * @throws TorporError `capacity`
+   */
+  async start(vms: readonly Microvm[], insert: () => Promise<void>): Promise<void> {
+    const { fleet } = this.#deps;
+    const written = Promise.withResolvers<void>();
+    const begun = vms.map((vm) =>
+      this.begin("launch", vm.id, async () => {
+        await written.promise;
+        const live = fleet.get(vm.id);
+        return live && (() => this.launch(live));
+      }),
+    );
+    // Their locks are taken: nobody meets them before they are launched.
+    fleet.takeRoom(vms.length, () => fleet.add(vms, insert)).then(written.resolve, written.reject);
+    await Promise.all(begun);
   }
 
   /** `decide` sees the microvm when nobody else works on it, and may throw to refuse. */
@@ -82,19 +104,37 @@ export class Lifecycle {
     return live.resume;
   }
 
-  async #resumeOnce(live: LiveMicrovm): Promise<void> {
+  #resumeOnce(live: LiveMicrovm): Promise<void> {
+    const { fleet } = this.#deps;
+    return this.complete("resume", live.vm.id, async () => {
+      if (!allows(live.vm, "resume")) return;
+      const effects = await fleet.takeRoom(1, () => fleet.apply(live, { kind: "resume" }));
+      await this.perform(live, effects);
+    });
+  }
+
+  /**
+   * Rolls a RUNNING or SUSPENDED microvm back; resolves when it is as it was at the checkpoint, RUNNING again if it ran,
+   * or ended. `check` sees it when nobody else works on it, and throws to refuse.
+   * @throws RollbackError; HostError when it was rolled back but could not be resumed; TorporError when it was broken off;
+   * what `check` throws; CheckpointUnavailableError
+   */
+  rollback(live: LiveMicrovm, checkpointId: string, check: (vm: Microvm) => void): Promise<void> {
+    const { fleet, steady } = this.#deps;
+    return this.complete("rollback", live.vm.id, async () => {
+      check(live.vm);
+      await this.perform(live, await fleet.apply(live, { kind: "rollback", checkpointId, at: steady.now() }));
+      if (live.vm.state === "SUSPENDED" && live.vm.rollbackTo !== null)
+        throw new TorporError("unavailable", `The rollback of the MicroVM ${live.vm.id} was interrupted.`);
+    });
+  }
+
+  /** Exclusive work on a microvm that goes on whether or not somebody waits for its outcome. */
+  complete<T>(name: string, id: string, work: () => Promise<T>): Promise<T> {
     const { fleet, tasks } = this.#deps;
-    const attempt = Promise.withResolvers<void>();
-    tasks.start("resume", () =>
-      fleet
-        .exclusive(live.vm.id, async () => {
-          if (!allows(live.vm, "resume")) return;
-          const effects = await fleet.takeRoom(() => fleet.apply(live, { kind: "resume" }));
-          await this.perform(live, effects);
-        })
-        .then(attempt.resolve, attempt.reject),
-    );
-    await attempt.promise;
+    const outcome = Promise.withResolvers<T>();
+    tasks.start(name, () => fleet.exclusive(id, work).then(outcome.resolve, outcome.reject));
+    return outcome.promise;
   }
 
   /** Resolves or throws when `prepare` does; the work that it returns follows by itself, both exclusively. */
@@ -127,6 +167,9 @@ export class Lifecycle {
         case "resume":
           await this.restore(live);
           break;
+        case "rollback":
+          await this.rollBack(live);
+          break;
         case "terminate":
           await this.end(live);
           break;
@@ -144,12 +187,13 @@ export class Lifecycle {
     const spec = {
       microvmId: vm.id,
       templateId: vm.templateId,
+      ...(vm.fork && { checkpointId: vm.fork.checkpointId }),
       ...(run && { runHook: { ...run, payload: vm.runHookPayload } }),
     };
     live.exit = undefined;
-    const attempt = await this.#attempt(live, (signal) => host.launch(spec, signal));
+    const attempt = await this.attempt(live, (signal) => host.launch(spec, signal));
     if (attempt.kind === "interrupted") return;
-    if (attempt.kind === "done") return await this.#settle(live, { kind: "launched" }, attempt.receipt);
+    if (attempt.kind === "done") return await this.#settle(live, { kind: "launched" }, attempt.result);
     log.warn({ err: attempt.error, microvmId: vm.id }, "launch failed");
     await this.#settle(live, { kind: "fail", reason: launchReason(live, attempt.error) });
   }
@@ -158,10 +202,10 @@ export class Lifecycle {
     const { host, steady, log } = this.#deps;
     const { id, spec } = live.vm;
     const hook = spec.hooks.suspend;
-    const attempt = await this.#attempt(live, (signal) => host.suspend(id, hook ? { hook } : {}, signal));
+    const attempt = await this.attempt(live, (signal) => host.suspend(id, hook ? { hook } : {}, signal));
     if (attempt.kind === "interrupted") return;
     if (attempt.kind === "done")
-      return await this.#settle(live, { kind: "suspended", at: steady.now() }, attempt.receipt);
+      return await this.#settle(live, { kind: "suspended", at: steady.now() }, attempt.result);
     const { error } = attempt;
     log.warn({ err: error, microvmId: id }, "suspend failed");
     if (live.exit) return await this.#settle(live, { kind: "fail", reason: exitReason(live.exit) });
@@ -183,9 +227,9 @@ export class Lifecycle {
     const { id, spec } = live.vm;
     const hook = spec.hooks.resume;
     live.exit = undefined;
-    const attempt = await this.#attempt(live, (signal) => host.resume(id, hook ? { hook } : {}, signal));
+    const attempt = await this.attempt(live, (signal) => host.resume(id, hook ? { hook } : {}, signal));
     if (attempt.kind === "interrupted") return;
-    if (attempt.kind === "done") return await this.#settle(live, { kind: "resumed" }, attempt.receipt);
+    if (attempt.kind === "done") return await this.#settle(live, { kind: "resumed" }, attempt.result);
     const { error } = attempt;
     log.warn({ err: error, microvmId: id }, "resume failed");
     if (live.exit) return await this.#settle(live, { kind: "fail", reason: exitReason(live.exit) });
@@ -195,15 +239,38 @@ export class Lifecycle {
     throw error;
   }
 
+  /**
+   * The host's part of a rollback, and the resume that follows one of a microvm that ran. `broken`: an earlier try has
+   * ended the instance already.
+   * @throws RollbackError, HostError as `rollback`
+   */
+  async rollBack(live: LiveMicrovm, broken = false): Promise<void> {
+    const { host, log } = this.#deps;
+    const { vm } = live;
+    if (vm.state !== "SUSPENDED" || vm.rollbackTo === null) return;
+    const { id, rollbackTo, resuming } = vm;
+    const attempt = await this.attempt(live, (signal) => host.rollback(id, rollbackTo, signal));
+    if (attempt.kind === "interrupted") return;
+    if (attempt.kind === "done") return await this.#settle(live, { kind: "rolledBack" }, attempt.result);
+    const { error } = attempt;
+    log.warn({ err: error, microvmId: id, checkpointId: rollbackTo }, "rollback failed");
+    const hopeless = error instanceof HostError && UNTOUCHED.includes(error.reason);
+    if (hopeless && broken) await this.#settle(live, { kind: "fail", reason: REASON.instanceLost });
+    else if (hopeless || !(resuming || broken))
+      await this.#settle(live, { kind: "rollbackFailed", reason: REASON.rollbackFailed });
+    // Otherwise only the host's disk can tell what was touched: the reconciler asks it, and tries again.
+    throw new RollbackError(id, error);
+  }
+
   /** Ends a TERMINATING microvm's instance; if the host cannot, the reconciler comes back to it. */
   async end(live: LiveMicrovm): Promise<void> {
     const { vm } = live;
     if (vm.state !== "TERMINATING") return;
     const { host, clock, log } = this.#deps;
     const hook = vm.hook ? vm.spec.hooks.terminate : undefined;
-    const attempt = await this.#attempt(live, (signal) => host.terminate(vm.id, hook ? { hook } : {}, signal));
+    const attempt = await this.attempt(live, (signal) => host.terminate(vm.id, hook ? { hook } : {}, signal));
     if (attempt.kind === "done")
-      return await this.#settle(live, { kind: "gone", at: new Date(clock.now()) }, attempt.receipt);
+      return await this.#settle(live, { kind: "gone", at: new Date(clock.now()) }, attempt.result);
     if (attempt.kind === "failed")
       log.error({ err: attempt.error, microvmId: vm.id }, "terminate failed, to be repeated");
   }
@@ -227,13 +294,14 @@ export class Lifecycle {
     await this.perform(live, await this.#deps.fleet.settle(live, event, receipt));
   }
 
-  async #attempt(live: LiveMicrovm, call: (signal: AbortSignal) => Promise<Receipt>): Promise<Attempt> {
+  /** A call to the host, which is aborted when the microvm is to be terminated or the server closes. */
+  async attempt<T>(live: LiveMicrovm, call: (signal: AbortSignal) => Promise<T>): Promise<Attempt<T>> {
     const work = new AbortController();
     const signal = AbortSignal.any([work.signal, this.#deps.shutdown]);
     live.work = work;
     try {
       signal.throwIfAborted();
-      return { kind: "done", receipt: await call(signal) };
+      return { kind: "done", result: await call(signal) };
     } catch (error) {
       return signal.aborted ? { kind: "interrupted" } : { kind: "failed", error };
     } finally {
@@ -247,5 +315,6 @@ function launchReason(live: LiveMicrovm, error: unknown): string {
   if (live.exit) return exitReason(live.exit);
   if (error instanceof HostError && (error.reason === "capacity" || error.reason === "no_space"))
     return REASON.launchNoRoom;
+  if (live.vm.fork && error instanceof HostError && UNTOUCHED.includes(error.reason)) return REASON.forkUnusable;
   return REASON.launchFailed;
 }

@@ -3,13 +3,13 @@ import { HostError } from "../../host/host-client.ts";
 import { conflict, invalidInput, notFound, TorporError } from "../../lib/errors.ts";
 import type { Microvm } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
-import { abortable } from "../abortable.ts";
 import { ownImage, parseVersion } from "../authorise.ts";
 import type { Idempotency } from "../idempotency.ts";
 import { suspendOrEnd } from "../idle.ts";
 import { DEFAULT_PAGE_SIZE, invalidPageToken, pageToken, parsePageToken } from "../page.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
 import type { TokenService } from "../token/token.ts";
+import { ANSWER_MS, within } from "../within.ts";
 import { portRanges } from "./auth-token.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Lifecycle } from "./lifecycle.ts";
@@ -19,8 +19,6 @@ import { checkRunRequest, newMicrovm, type RunDeps } from "./run.ts";
 import { phaseOf } from "./state.ts";
 import { type EndpointName, microvmItem, microvmView } from "./view.ts";
 
-/** ResumeMicrovm waits so long for the outcome; a slower resume goes on behind its answer. */
-const RESUME_ANSWER_MS = 10_000;
 const TOKEN_MAX_MINUTES = 60;
 
 export interface MicrovmOperationDeps extends RunDeps {
@@ -84,7 +82,7 @@ async function runMicrovm(
       const vm = await newMicrovm(input, context, deps);
       const answer = microvmView(vm, deps.endpointName);
       const record = recorder(answer);
-      await deps.lifecycle.start(vm, () =>
+      await deps.lifecycle.start([vm], () =>
         deps.store.transaction(async (write) => {
           await record(write);
           await write.microvms.insert(vm);
@@ -150,14 +148,10 @@ async function resumeMicrovm(
 ): Promise<OperationOutput<"ResumeMicrovm">> {
   const live = await changeable(id, context, deps, "resumed");
   if (live.vm.state === "RUNNING") return {};
-  const patience = new AbortController();
-  const cancel = deps.clock.after(RESUME_ANSWER_MS, () => patience.abort());
   try {
-    await abortable(deps.lifecycle.resume(live), patience.signal);
+    await within(ANSWER_MS, deps.lifecycle.resume(live), deps.clock);
   } catch (err) {
-    if (!patience.signal.aborted) throw resumeError(id, err);
-  } finally {
-    cancel();
+    throw resumeError(id, err);
   }
   return {};
 }
@@ -191,10 +185,10 @@ async function createAuthToken(
 }
 
 /** The caller's microvm, if it is in a state that the request makes sense in. @throws TorporError */
-async function changeable(
+export async function changeable(
   id: string,
-  context: RequestContext,
-  deps: MicrovmOperationDeps,
+  context: Pick<RequestContext, "accountId">,
+  deps: { readonly fleet: Fleet; readonly store: Pick<Store, "microvms"> },
   wish: string,
 ): Promise<LiveMicrovm> {
   refuseUnlessChangeable(await ownMicrovm(id, context, deps), wish);
@@ -203,7 +197,7 @@ async function changeable(
   return live;
 }
 
-function refuseUnlessChangeable(vm: Microvm, wish: string): void {
+export function refuseUnlessChangeable(vm: Microvm, wish: string): void {
   refuseEnded(vm);
   if (vm.state === "PENDING")
     throw conflict(`The MicroVM ${vm.id} is PENDING and cannot be ${wish} before it is RUNNING.`);
@@ -216,7 +210,7 @@ function refuseEnded(vm: Microvm): void {
 const ended = (id: string): TorporError =>
   invalidInput(`The MicroVM ${id} has been terminated and its state cannot be changed.`);
 
-function resumeError(id: string, err: unknown): unknown {
+export function resumeError(id: string, err: unknown): unknown {
   const reason = err instanceof HostError ? err.reason : err instanceof TorporError ? err.kind : undefined;
   switch (reason) {
     case "capacity":

@@ -9,12 +9,19 @@ export const REASON = {
   launchNoRoom: "The MicroVM could not be started because its host has no room for it.",
   launchInterrupted:
     "The MicroVM's start was interrupted by a restart of the service, so its run hook may not have finished.",
+  forkUnusable: "The MicroVM could not be started: the checkpoint that it was forked from cannot be used on its host.",
   suspendNoRoom: "The MicroVM could not be suspended: its host has no disk space for the snapshot. It runs on.",
   suspendFailed: "The MicroVM could not be suspended because of an error on its host. It runs on.",
   suspendInterrupted: "The MicroVM's suspension was interrupted by a restart of the service. It runs on.",
+  rollbackFailed: "The MicroVM could not be rolled back because of an error on its host. It runs on as it was.",
+  rollbackInterrupted: "The MicroVM's rollback was interrupted before it had begun on its host. It runs on as it was.",
   instanceLost: "The MicroVM's virtual machine ended unexpectedly.",
   hostRestarted: "The MicroVM's virtual machine was not running any more after a restart of its host or the service.",
   snapshotLost: "The MicroVM's suspended state is no longer on its host.",
+  checkpointNoRoom: "The checkpoint could not be made: its host has no disk space for it.",
+  checkpointFailed: "The checkpoint could not be made because of an error on its host.",
+  checkpointInterrupted: "The making of the checkpoint was interrupted.",
+  checkpointLost: "The checkpoint is no longer on its host.",
 } as const;
 
 const ADVICE = "Please check your hook endpoint and application logs for more details.";

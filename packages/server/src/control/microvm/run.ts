@@ -4,7 +4,7 @@ import type { Config } from "../../config.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { invalidInput, notFound } from "../../lib/errors.ts";
 import type { ImageVersion } from "../../store/image.ts";
-import type { Microvm } from "../../store/microvm.ts";
+import type { IdlePolicy, Microvm, RuntimeHooks } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
 import { parseVersion, refuseForeign } from "../authorise.ts";
 import { runtimeHooks } from "../image/hooks.ts";
@@ -44,21 +44,11 @@ export async function newMicrovm(
   const version = await runnableVersion(input, deps);
   const { configuration } = version;
   const hooks = runtimeHooks(configuration.hooks);
-  const payload = input.runHookPayload ?? null;
-  if (payload !== null && !hooks.run)
-    throw invalidInput("The run hook must be enabled in the MicroVM image to pass the run hook payload");
+  const payload = runHookPayload(input.runHookPayload, hooks);
   const scope = { region: deps.config.region, accountId: context.accountId };
   const ingress = ingressConnectors(input.ingressNetworkConnectors, scope);
   const egress = egressConnectors(input.egressNetworkConnectors, configuration.egressConnectors, scope);
-  const idlePolicy = input.idlePolicy ?? null;
-  if (idlePolicy && idlePolicy.suspendedDurationSeconds < 0)
-    throw invalidInput(
-      `The suspendedDurationSeconds of the idle policy must not be negative, got ${idlePolicy.suspendedDurationSeconds}.`,
-    );
-  if (idlePolicy && idlePolicy.maxIdleDurationSeconds > MAXIMUM_DURATION_SECONDS)
-    throw invalidInput(
-      `The maxIdleDurationSeconds of the idle policy must not exceed ${MAXIMUM_DURATION_SECONDS}, got ${idlePolicy.maxIdleDurationSeconds}.`,
-    );
+  const idlePolicy = checkIdlePolicy(input.idlePolicy ?? null);
   const maximumDurationSeconds = input.maximumDurationInSeconds ?? MAXIMUM_DURATION_SECONDS;
   const startedAt = new Date(deps.clock.now());
   return {
@@ -81,9 +71,31 @@ export async function newMicrovm(
     startedAt,
     deadline: deps.steady.now() + maximumDurationSeconds * 1000,
     lastActivityAt: startedAt,
+    fork: null,
+    rolledBackTo: null,
     state: "PENDING",
     runHookPayload: payload,
   };
+}
+
+/** @throws TorporError when there is no hook to take it */
+export function runHookPayload(payload: string | null | undefined, hooks: RuntimeHooks): string | null {
+  if (payload === null || payload === undefined) return null;
+  if (!hooks.run) throw invalidInput("The run hook must be enabled in the MicroVM image to pass the run hook payload");
+  return payload;
+}
+
+/** @throws TorporError */
+export function checkIdlePolicy(idlePolicy: IdlePolicy | null): IdlePolicy | null {
+  if (idlePolicy && idlePolicy.suspendedDurationSeconds < 0)
+    throw invalidInput(
+      `The suspendedDurationSeconds of the idle policy must not be negative, got ${idlePolicy.suspendedDurationSeconds}.`,
+    );
+  if (idlePolicy && idlePolicy.maxIdleDurationSeconds > MAXIMUM_DURATION_SECONDS)
+    throw invalidInput(
+      `The maxIdleDurationSeconds of the idle policy must not exceed ${MAXIMUM_DURATION_SECONDS}, got ${idlePolicy.maxIdleDurationSeconds}.`,
+    );
+  return idlePolicy;
 }
 
 async function runnableVersion(

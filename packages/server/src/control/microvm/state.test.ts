@@ -8,8 +8,10 @@ const STATES: Record<Phase, MicrovmState> = {
   PENDING: { state: "PENDING", runHookPayload: "secret" },
   RUNNING: { state: "RUNNING", reason: "no space" },
   SUSPENDING: { state: "SUSPENDING" },
-  SUSPENDED: { state: "SUSPENDED", resuming: false, expiresAt: 5 },
-  RESUMING: { state: "SUSPENDED", resuming: true, expiresAt: 5 },
+  SUSPENDED: { state: "SUSPENDED", resuming: false, rollbackTo: null, expiresAt: 5 },
+  RESUMING: { state: "SUSPENDED", resuming: true, rollbackTo: null, expiresAt: 5 },
+  ROLLING_BACK: { state: "SUSPENDED", resuming: true, rollbackTo: "checkpoint-1", expiresAt: 5 },
+  ROLLING_BACK_SUSPENDED: { state: "SUSPENDED", resuming: false, rollbackTo: "checkpoint-1", expiresAt: 5 },
   TERMINATING: { state: "TERMINATING", reason: "because", hook: true },
   TERMINATED: { state: "TERMINATED", reason: "because", terminatedAt: new Date(1) },
 };
@@ -21,6 +23,9 @@ const EVENTS: MicrovmEvent[] = [
   { kind: "resume" },
   { kind: "resumed" },
   { kind: "resumeFailed" },
+  { kind: "rollback", checkpointId: "checkpoint-1", at: 7 },
+  { kind: "rolledBack" },
+  { kind: "rollbackFailed", reason: "gone" },
   { kind: "terminate", reason: "Success." },
   { kind: "fail", reason: "hook" },
   { kind: "gone", at: new Date(9) },
@@ -42,7 +47,13 @@ describe.each(PHASES)("a microvm that is %s", (phase) => {
     expect(next.generation).toBe(vm.generation);
     // Only what its new state has is left: the payload of the run hook above all.
     expect("runHookPayload" in next).toBe(next.state === "PENDING");
-    const work = { SUSPENDING: ["suspend"], RESUMING: ["resume"], TERMINATING: ["terminate"] } as const;
+    const work = {
+      SUSPENDING: ["suspend"],
+      RESUMING: ["resume"],
+      ROLLING_BACK: ["rollback"],
+      ROLLING_BACK_SUSPENDED: ["rollback"],
+      TERMINATING: ["terminate"],
+    } as const;
     expect(effects).toEqual(work[to as keyof typeof work] ?? []);
   });
 });
@@ -58,6 +69,8 @@ test("the terminate hook is for instances that run", () => {
     ["SUSPENDING", true],
     ["SUSPENDED", false],
     ["RESUMING", true],
+    ["ROLLING_BACK", false],
+    ["ROLLING_BACK_SUSPENDED", false],
   ]);
 });
 
@@ -71,6 +84,22 @@ test("the suspended duration counts from the suspend, and never ends without a p
 test("a failed resume leaves the expiry where it was", () => {
   const resuming = step(someMicrovm(STATES.SUSPENDED), { kind: "resume" }).next;
   expect(step(resuming, { kind: "resumeFailed" }).next).toMatchObject({ state: "SUSPENDED", expiresAt: 5 });
+});
+
+test("a rollback ends as it began: what ran is to run again, what slept sleeps on until its time is over", () => {
+  const back = (phase: Phase) => {
+    const rolling = step(someMicrovm(STATES[phase]), { kind: "rollback", checkpointId: "checkpoint-9", at: 7 }).next;
+    return step(rolling, { kind: "rolledBack" }).next;
+  };
+  const rolledBackTo = "checkpoint-9";
+  expect(back("RUNNING")).toMatchObject({ resuming: true, rollbackTo: null, expiresAt: 600_007, rolledBackTo });
+  expect(back("SUSPENDED")).toMatchObject({ resuming: false, rollbackTo: null, expiresAt: 5, rolledBackTo });
+});
+
+test("a rollback that failed leaves no trace but the reason", () => {
+  const failed = (phase: Phase) => step(someMicrovm(STATES[phase]), { kind: "rollbackFailed", reason: "gone" }).next;
+  expect(failed("ROLLING_BACK")).toMatchObject({ state: "RUNNING", reason: "gone", rolledBackTo: null });
+  expect(failed("ROLLING_BACK_SUSPENDED")).toMatchObject({ ...STATES.SUSPENDED, rolledBackTo: null });
 });
 
 test("whatever happens, the end is TERMINATED and nothing leads out of it", () => {

@@ -1,10 +1,20 @@
 import { coreOf, type Microvm } from "../../store/microvm.ts";
 
 /**
- * A microvm's states as the machine has them. RESUMING is SUSPENDED to the outside: the service has no such state,
- * but after a crash the difference decides whether a running instance is wanted.
+ * A microvm's states as the machine has them. Some are SUSPENDED to the outside, since the service has no such states,
+ * but after a crash the difference decides whether a running instance is wanted, and as of when: RESUMING; ROLLING_BACK,
+ * of one that ran and is to run again; ROLLING_BACK_SUSPENDED, of one that slept and is to sleep on.
  */
-export type Phase = "PENDING" | "RUNNING" | "SUSPENDING" | "SUSPENDED" | "RESUMING" | "TERMINATING" | "TERMINATED";
+export type Phase =
+  | "PENDING"
+  | "RUNNING"
+  | "SUSPENDING"
+  | "SUSPENDED"
+  | "RESUMING"
+  | "ROLLING_BACK"
+  | "ROLLING_BACK_SUSPENDED"
+  | "TERMINATING"
+  | "TERMINATED";
 
 export type MicrovmEvent =
   /** The instance runs and its run hook has answered. */
@@ -18,6 +28,12 @@ export type MicrovmEvent =
   | { readonly kind: "resumed" }
   /** The instance could not be restored and its snapshot is untouched. */
   | { readonly kind: "resumeFailed" }
+  /** `at`: steady time, from which the suspended duration of one that ran counts until it runs again. */
+  | { readonly kind: "rollback"; readonly checkpointId: string; readonly at: number }
+  /** The instance is as suspended at the checkpoint. */
+  | { readonly kind: "rolledBack" }
+  /** The instance is as it was. */
+  | { readonly kind: "rollbackFailed"; readonly reason: string }
   /** By request or because its time is over. */
   | { readonly kind: "terminate"; readonly reason: string }
   /** It cannot go on: a hook failed, the workload ended, the instance is gone. */
@@ -27,20 +43,37 @@ export type MicrovmEvent =
 export type EventKind = MicrovmEvent["kind"];
 
 /** What the host is to do after a step was written. */
-export type Effect = "suspend" | "resume" | "terminate";
+export type Effect = "suspend" | "resume" | "rollback" | "terminate";
 
 /** What each event leads to; a pair that is missing is illegal. */
 export const STEPS: Readonly<Record<Phase, Readonly<Partial<Record<EventKind, Phase>>>>> = {
   PENDING: { launched: "RUNNING", terminate: "TERMINATING", fail: "TERMINATING" },
-  RUNNING: { suspend: "SUSPENDING", terminate: "TERMINATING", fail: "TERMINATING" },
+  RUNNING: { suspend: "SUSPENDING", rollback: "ROLLING_BACK", terminate: "TERMINATING", fail: "TERMINATING" },
   SUSPENDING: {
     suspended: "SUSPENDED",
     suspendFailed: "RUNNING",
     terminate: "TERMINATING",
     fail: "TERMINATING",
   },
-  SUSPENDED: { resume: "RESUMING", terminate: "TERMINATING", fail: "TERMINATING" },
+  SUSPENDED: {
+    resume: "RESUMING",
+    rollback: "ROLLING_BACK_SUSPENDED",
+    terminate: "TERMINATING",
+    fail: "TERMINATING",
+  },
   RESUMING: { resumed: "RUNNING", resumeFailed: "SUSPENDED", terminate: "TERMINATING", fail: "TERMINATING" },
+  ROLLING_BACK: {
+    rolledBack: "RESUMING",
+    rollbackFailed: "RUNNING",
+    terminate: "TERMINATING",
+    fail: "TERMINATING",
+  },
+  ROLLING_BACK_SUSPENDED: {
+    rolledBack: "SUSPENDED",
+    rollbackFailed: "SUSPENDED",
+    terminate: "TERMINATING",
+    fail: "TERMINATING",
+  },
   TERMINATING: { gone: "TERMINATED" },
   TERMINATED: {},
 };
@@ -53,7 +86,9 @@ export class IllegalStepError extends Error {
 }
 
 export function phaseOf(vm: Microvm): Phase {
-  return vm.state === "SUSPENDED" && vm.resuming ? "RESUMING" : vm.state;
+  if (vm.state !== "SUSPENDED") return vm.state;
+  if (vm.rollbackTo !== null) return vm.resuming ? "ROLLING_BACK" : "ROLLING_BACK_SUSPENDED";
+  return vm.resuming ? "RESUMING" : "SUSPENDED";
 }
 
 /** True when the table has an arrow for the event. */
@@ -78,16 +113,26 @@ export function step(
     case "suspend":
       return { next: { ...core, state: "SUSPENDING" }, effects: ["suspend"] };
     case "suspended":
-      return {
-        next: { ...core, state: "SUSPENDED", resuming: false, expiresAt: expiryAfter(vm, event.at) },
-        effects: [],
-      };
+      return { next: { ...core, ...asleep(expiryAfter(vm, event.at)) }, effects: [] };
     case "suspendFailed":
       return { next: { ...core, state: "RUNNING", reason: event.reason }, effects: [] };
     case "resume":
-      return { next: { ...core, state: "SUSPENDED", resuming: true, expiresAt: expiryOf(vm) }, effects: ["resume"] };
+      return { next: { ...core, ...asleep(expiryOf(vm)), resuming: true }, effects: ["resume"] };
     case "resumeFailed":
-      return { next: { ...core, state: "SUSPENDED", resuming: false, expiresAt: expiryOf(vm) }, effects: [] };
+      return { next: { ...core, ...asleep(expiryOf(vm)) }, effects: [] };
+    case "rollback": {
+      const ran = vm.state === "RUNNING";
+      const sleep = asleep(ran ? expiryAfter(vm, event.at) : expiryOf(vm));
+      return { next: { ...core, ...sleep, resuming: ran, rollbackTo: event.checkpointId }, effects: ["rollback"] };
+    }
+    case "rolledBack": {
+      const resuming = isToRun(vm);
+      const next = { ...core, ...asleep(expiryOf(vm)), resuming, rolledBackTo: rollbackOf(vm) };
+      return { next, effects: resuming ? ["resume"] : [] };
+    }
+    case "rollbackFailed":
+      if (isToRun(vm)) return { next: { ...core, state: "RUNNING", reason: event.reason }, effects: [] };
+      return { next: { ...core, ...asleep(expiryOf(vm)) }, effects: [] };
     case "terminate":
       return {
         // One that never ran or sleeps is not woken for its hook.
@@ -103,6 +148,11 @@ export function step(
   }
 }
 
+/** SUSPENDED, and nothing is being done about it. */
+const asleep = (expiresAt: number | null) =>
+  ({ state: "SUSPENDED", resuming: false, rollbackTo: null, expiresAt }) as const;
+const isToRun = (vm: Microvm): boolean => vm.state === "SUSPENDED" && vm.resuming;
+const rollbackOf = (vm: Microvm): string | null => (vm.state === "SUSPENDED" ? vm.rollbackTo : null);
 const runs = (vm: Microvm): boolean => ["RUNNING", "SUSPENDING", "RESUMING"].includes(phaseOf(vm));
 function expiryAfter({ spec }: Microvm, at: number): number | null {
   return spec.idlePolicy ? at + spec.idlePolicy.suspendedDurationSeconds * 1000 : null;

@@ -3,6 +3,7 @@ import { Duplex, PassThrough } from "node:stream";
 import type { Receipt } from "@torpor/protocol";
 import {
   type BuildObserver,
+  type CheckpointResult,
   ConnectError,
   type HookCall,
   HookError,
@@ -27,14 +28,24 @@ export interface FakeInstance {
   state: InventoryItem["state"];
   /** Made anew by a launch only: a resumed instance has the one it had. */
   readonly boot: string;
+  /** What a test had its guest remember: kept by a suspend, forked, rolled back. */
+  memory?: string | undefined;
 }
 
-export type HostOperation = "launch" | "suspend" | "resume" | "terminate";
+/** What a checkpoint holds. */
+export interface FakeCheckpoint {
+  readonly microvmId: string;
+  readonly memory: string | undefined;
+}
+
+export type HostOperation = "launch" | "suspend" | "resume" | "terminate" | "checkpoint" | "rollback";
+type Failing = HostOperation | "buildTemplate" | "deleteCheckpoint";
 
 /** What outlives a server: the machine, with its files and processes. */
 export class FakeMachine {
   readonly instances = new Map<string, FakeInstance>();
   readonly templates = new Set<string>();
+  readonly checkpoints = new Map<string, FakeCheckpoint>();
   readonly calls: string[] = [];
   readonly hooks: string[] = [];
   readonly launches: LaunchSpec[] = [];
@@ -45,7 +56,7 @@ export class FakeMachine {
   readonly doomed = new Set<string>();
   readonly busy = new Set<string>();
   /** Failures to come, an operation's next one first. */
-  readonly failures: { readonly operation: HostOperation | "buildTemplate"; readonly error: Error }[] = [];
+  readonly failures: { readonly operation: Failing; readonly error: Error }[] = [];
 
   /** Answers of guests' hooks to come that are not 200. */
   readonly hookFailures: HookError[] = [];
@@ -54,11 +65,11 @@ export class FakeMachine {
     this.hookFailures.push(new HookError(hook, failure));
   }
 
-  failNext(operation: HostOperation | "buildTemplate", error: Error): void {
+  failNext(operation: Failing, error: Error): void {
     this.failures.push({ operation, error });
   }
 
-  takeFailure(operation: HostOperation | "buildTemplate"): Error | undefined {
+  takeFailure(operation: Failing): Error | undefined {
     const index = this.failures.findIndex((failure) => failure.operation === operation);
     return index < 0 ? undefined : this.failures.splice(index, 1)[0]?.error;
   }
@@ -127,7 +138,8 @@ export class FakeHost implements HostClient {
       launches.push(spec);
       await this.#at("launch:begin");
       this.#fail("launch", spec.microvmId);
-      const instance: FakeInstance = { state: "broken", boot: randomUUID() };
+      const memory = spec.checkpointId && this.#checkpoint(spec.checkpointId).memory;
+      const instance: FakeInstance = { state: "broken", boot: randomUUID(), memory };
       instances.set(spec.microvmId, instance);
       try {
         await abortable(this.#at("launch:half"), signal);
@@ -166,6 +178,47 @@ export class FakeHost implements HostClient {
       await this.#at("resume:made");
       this.#hook("resume", spec.hook, id);
       await this.#at("resume:done");
+    });
+  }
+
+  checkpoint(id: string, checkpointId: string, signal: AbortSignal): Promise<CheckpointResult> {
+    return this.#operation("checkpoint", id, async () => {
+      const { checkpoints } = this.#machine;
+      const instance = this.#expect(id, "running", "suspended");
+      await abortable(this.#at("checkpoint:begin"), signal);
+      this.#fail("checkpoint", id);
+      if (instance.state === "broken") throw new HostError("internal", "the instance ended meanwhile");
+      if (!checkpoints.has(checkpointId)) checkpoints.set(checkpointId, { microvmId: id, memory: instance.memory });
+      await abortable(this.#at("checkpoint:made"), signal);
+      await this.#at("checkpoint:done");
+    }).then((made) => ({ receipt: made, memoryBytes: 600, diskBytes: 100 }));
+  }
+
+  async deleteCheckpoint(checkpointId: string): Promise<void> {
+    await this.#at("deleteCheckpoint:begin");
+    const failure = this.#machine.takeFailure("deleteCheckpoint");
+    if (failure) throw failure;
+    this.#machine.checkpoints.delete(checkpointId);
+    await this.#at("deleteCheckpoint:done");
+  }
+
+  async checkpoints(): Promise<readonly string[]> {
+    await this.#at("checkpoints");
+    return [...this.#machine.checkpoints.keys()];
+  }
+
+  rollback(id: string, checkpointId: string, signal: AbortSignal): Promise<Receipt> {
+    return this.#operation("rollback", id, async () => {
+      const instance = this.#expect(id, "running", "suspended", "broken");
+      await abortable(this.#at("rollback:begin"), signal);
+      this.#fail("rollback", id, instance.state === "broken");
+      const checkpoint = this.#checkpoint(checkpointId);
+      if (checkpoint.microvmId !== id) this.#violation(`rollback of ${id} to a checkpoint of ${checkpoint.microvmId}`);
+      if (instance.state === "running") instance.state = "broken";
+      await abortable(this.#at("rollback:ended"), signal);
+      instance.state = "suspended";
+      instance.memory = checkpoint.memory;
+      await this.#at("rollback:done");
     });
   }
 
@@ -224,10 +277,10 @@ export class FakeHost implements HostClient {
     return receipt(operation);
   }
 
-  #fail(operation: HostOperation, id: string): void {
+  #fail(operation: HostOperation, id: string, fatal = operation === "launch"): void {
     const error = this.#machine.takeFailure(operation);
     if (!error) return;
-    if (operation === "launch") this.#machine.doomed.add(id);
+    if (fatal) this.#machine.doomed.add(id);
     throw error;
   }
 
@@ -242,12 +295,20 @@ export class FakeHost implements HostClient {
     throw failure;
   }
 
-  #expect(id: string, state: InventoryItem["state"]): FakeInstance {
+  #expect(id: string, ...states: InventoryItem["state"][]): FakeInstance {
     const instance = this.#machine.instances.get(id);
-    if (instance?.state === state) return instance;
+    if (instance && states.includes(instance.state)) return instance;
     // An instance may end by itself at any time; only an operation that never made sense is the server's fault.
-    if (!this.#machine.doomed.has(id)) this.#violation(`${id} is ${instance?.state ?? "nothing"}, not ${state}`);
-    throw new HostError("not_found", `${id} is not ${state}`);
+    if (!this.#machine.doomed.has(id)) this.#violation(`${id} is ${instance?.state ?? "nothing"}, not ${states}`);
+    throw new HostError("not_found", `${id} is not ${states}`);
+  }
+
+  /** A server never uses a checkpoint that it has deleted. */
+  #checkpoint(id: string): FakeCheckpoint {
+    const checkpoint = this.#machine.checkpoints.get(id);
+    if (checkpoint) return checkpoint;
+    this.#violation(`there is no checkpoint ${id}`);
+    throw new HostError("not_found", `there is no checkpoint ${id}`);
   }
 
   #violation(text: string): void {

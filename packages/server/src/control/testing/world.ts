@@ -74,6 +74,8 @@ export class World {
   #process: Process | undefined;
   #boundariesToCrash: number | undefined;
   #crashed = Promise.withResolvers<void>();
+  /** Calls to store and host that have been begun and not made yet. */
+  #delayed = 0;
 
   private constructor(folder: string, options: WorldOptions) {
     this.#folder = folder;
@@ -213,6 +215,12 @@ export class World {
     await turns();
   }
 
+  /** As `settled`, and until no look of a policy is half done either. */
+  async quiet(): Promise<void> {
+    do await this.settled();
+    while (this.#delayed > 0);
+  }
+
   /** Makes an image that microvms can be run from; returns its ARN. */
   async image(
     name: string,
@@ -251,7 +259,9 @@ export class World {
   }
 
   async #boundary(process: { alive: boolean; end?: () => void }, name: string): Promise<void> {
+    this.#delayed++;
     await this.#options.delay?.();
+    this.#delayed--;
     if (!process.alive) return await never();
     const held = this.#held.get(name);
     if (held) {

@@ -28,15 +28,18 @@ const (
 
 // memoryWorker serves requests from one stream.
 type memoryWorker struct {
+	frozen frozenImages
+
 	mu  sync.Mutex
 	out *json.Encoder
 	err error // of the first answer that could not be written
 }
 
 // serveMemory answers each line of `in` on `out`, in the order in which answers are ready. It returns when `in` has
-// ended and everything that was begun is answered.
+// ended and everything that was begun is answered. Frozen images end with it.
 func serveMemory(in io.Reader, out io.Writer) error {
 	w := &memoryWorker{out: json.NewEncoder(out)}
+	defer w.frozen.thawAll()
 	var all sync.WaitGroup
 	defer all.Wait()
 	slots := make(chan struct{}, requestsAtATime)
@@ -108,6 +111,10 @@ func (w *memoryWorker) serve(op string, line []byte) (result any, err error) {
 		return request(line, verifyMemory)
 	case "compact":
 		return request(line, compactMemory)
+	case "freeze":
+		return request(line, w.frozen.freeze)
+	case "thaw":
+		return request(line, w.frozen.thaw)
 	}
 	return nil, errors.New("no such op")
 }

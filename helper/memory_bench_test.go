@@ -31,7 +31,7 @@ func benchGuest(b *testing.B, memoryMiB, dirtyMiB int) (*testGuest, string, stri
 		}
 	}
 	f.Truncate(int64(memoryMiB) << 20)
-	g := startJailedGuest(b, template, "TORPOR_TEST_IDLE=1")
+	g := startJailedGuest(b, template)
 	g.dirty(memoryMiB, dirtyMiB, 9)
 	return g, template, dir
 }
@@ -79,7 +79,7 @@ func BenchmarkMemory(b *testing.B) {
 		load := func(b *testing.B, files []fields) {
 			for range b.N {
 				b.StopTimer()
-				to := startGuest(b, template, "TORPOR_TEST_IDLE=1")
+				to := startGuest(b, template)
 				b.StartTimer()
 				w.must("load", fields{"pid": to.pid, "template": template, "files": files})
 				b.StopTimer()
@@ -94,5 +94,26 @@ func BenchmarkMemory(b *testing.B) {
 			load(b, append(quick, fields{"path": second["path"], "indexSha256": second["indexSha256"]}))
 		})
 		g.kill()
+	}
+}
+
+func BenchmarkFreeze(b *testing.B) {
+	for _, mib := range []int{16, 128, 1024} {
+		b.Run(fmt.Sprintf("%dMiB", mib), func(b *testing.B) {
+			b.StopTimer()
+			g, template, _ := benchGuest(b, 1536, mib)
+			w := startWorker(b)
+			var pause float64
+			for range b.N {
+				b.StartTimer()
+				ok := w.must("freeze", fields{"pid": g.pid, "template": template})
+				b.StopTimer()
+				pause += ok["pauseUs"].(float64)
+				w.must("thaw", fields{"frozenPid": ok["frozenPid"]})
+				g.dirty(1536, mib, 3)
+			}
+			b.ReportMetric(pause/float64(b.N)/1000, "ms-pause/op")
+			g.kill()
+		})
 	}
 }

@@ -58,7 +58,8 @@ func findGuest(pid int, template *os.File) (guestMemory, error) {
 
 type pageRun struct{ first, count uint64 }
 
-// privateRuns lists the pages that the process wrote: present and not of the file, or swapped.
+// privateRuns lists the pages that the process wrote: present and not of the file, or swapped. That holds as well for a
+// frozen image, which shares such pages with the process it was made of.
 // Source: Linux Documentation/admin-guide/mm/pagemap.rst
 func (g guestMemory) privateRuns() ([]pageRun, error) {
 	pm, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", g.pid))

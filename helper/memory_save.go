@@ -28,7 +28,7 @@ type saveAnswer struct {
 	StoredPages  uint64 `json:"storedPages"`  // of data that take up space there
 }
 
-// saveMemory must only be given a stopped process: its answer is stale the moment a vCPU runs.
+// saveMemory must only be given a stopped process, or a frozen image of one: its answer is stale the moment a vCPU runs.
 func saveMemory(r saveRequest) (answer saveAnswer, err error) {
 	template, err := os.Open(r.Template)
 	if err != nil {

@@ -329,6 +329,7 @@ func TestAProcessThatEndedIsGone(t *testing.T) {
 			return err != nil && codeOf(err) == codeGone
 		})
 		w.fails(codeGone, "process", "load", fields{"pid": g.pid, "template": template, "files": c.files})
+		w.fails(codeGone, "process", "freeze", fields{"pid": g.pid, "template": template})
 		g.cmd.Wait()
 	}
 	w.fails(codeInternal, "not mapped", "save", fields{"pid": os.Getpid(), "template": template, "out": filepath.Join(dir, "x")})
@@ -387,6 +388,9 @@ func TestTheWorkerAnswersWhatItCanAndEndsWithItsInput(t *testing.T) {
 		{"", "", 0},
 		{`{"id":1,"op":"nothing"}`, `{"id":1,"error":"nothing: no such op","code":"internal"}`, 0},
 		{`{"id":2,"op":"verify","path":"relative","sha256":""}`, `"relative\" is not an absolute path","code":"internal"}`, 0},
+		{`{"id":3,"op":"thaw","frozenPid":4,"extra":1}`, `unknown field \"extra\"","code":"internal"}`, 0},
+		{`{"id":4,"op":"thaw","frozenPid":"x"}`, `"code":"internal"`, 0},
+		{`{"id":5,"op":"thaw","frozenPid":1}`, `{"id":5,"error":"thaw: no frozen image 1","code":"gone"}`, 0},
 		{`{"id":6,"op":"save"}`, `"code":"internal"`, 0},
 		{`{"op":"save"}`, "", 2},
 		{"{}", "", 2},

@@ -1,6 +1,6 @@
 // torpor-helper does for the host what Node cannot: it starts a VMM without privileges in its slot, copies guest
-// memory that differs from a template, and enters the namespaces that image builds run in. One verb a process: it
-// keeps no state, and every verb ends by itself or becomes (exec) what it was asked to start.
+// memory that differs from a template, and enters the namespaces that image builds run in. One verb a process: every
+// verb ends by itself, becomes (exec) what it was asked to start, or (memory) serves until its stdin ends.
 package main
 
 import (
@@ -42,6 +42,9 @@ func main() {
 			os.Exit(2)
 		}
 		fmt.Fprintf(os.Stderr, "torpor-helper %s: %v\n", os.Args[1], err)
+		if errors.Is(err, errStream) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }

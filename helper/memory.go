@@ -1,157 +1,157 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
-	"flag"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
 )
 
-// saveMemory must only be given a stopped process: its answer is stale the moment a vCPU runs.
-func saveMemory(args []string) error {
-	fs := flag.NewFlagSet("save-memory", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	pid := fs.Int("pid", 0, "")
-	templatePath := fs.String("template", "", "")
-	outPath := fs.String("out", "", "")
-	if err := fs.Parse(args); err != nil || *pid <= 0 || *templatePath == "" || *outPath == "" {
+// memory is the verb that serves requests until its stdin ends. docs/helper-protocol.md has the protocol.
+func memory(args []string) error {
+	if len(args) != 0 {
 		return errUsage
 	}
-	template, err := os.Open(*templatePath)
-	if err != nil {
-		return err
-	}
-	defer template.Close()
-	start, size, err := mapping(*pid, template)
-	if err != nil {
-		return err
-	}
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", *pid))
-	if err != nil {
-		return err
-	}
-	defer mem.Close()
-	// O_EXCL and mode: the folder is ours alone, the file must be new.
-	out, err := os.OpenFile(*outPath, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	w := &diffWriter{out: out, buf: make([]byte, 0, 5<<20), sum: newAsyncHash()}
-	defer w.sum.Close()
-	guest := make([]byte, chunkPages*pageSize)
-	origin := make([]byte, chunkPages*pageSize)
-	var scanned, same uint64
-	err = privatePages(*pid, start, size, func(first, count uint32) error {
-		for count > 0 {
-			n := min(count, chunkPages)
-			g, o := guest[:n*pageSize], origin[:n*pageSize]
-			at := uint64(first) * pageSize
-			if _, err := mem.ReadAt(g, int64(start+at)); err != nil {
-				return fmt.Errorf("guest memory at %#x: %w", at, err)
-			}
-			if _, err := template.ReadAt(o, int64(at)); err != nil {
-				return fmt.Errorf("template at %#x: %w", at, err)
-			}
-			for i := uint32(0); i < n; i++ {
-				p := g[i*pageSize : (i+1)*pageSize]
-				scanned++
-				switch {
-				case bytes.Equal(p, o[i*pageSize:(i+1)*pageSize]):
-					same++
-				case bytes.Equal(p, zeroPage[:]):
-					err = w.page(first+i, nil, kindZero)
-				default:
-					err = w.page(first+i, p, kindData)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			first, count = first+n, count-n
-		}
-		return nil
-	})
-	if err == nil {
-		var sum string
-		if sum, err = w.finish(size); err == nil {
-			if err = out.Close(); err == nil {
-				return json.NewEncoder(os.Stdout).Encode(map[string]any{
-					"sha256": sum, "bytes": w.bytes, "dataPages": w.data, "scannedPages": scanned, "samePages": same,
-				})
-			}
-		}
-	}
-	out.Close()
-	os.Remove(*outPath)
-	return err
+	return serveMemory(os.Stdin, os.Stdout)
 }
 
-// loadMemory patches a process that has mapped the template and has not run. On any error the caller must end it.
-func loadMemory(args []string) error {
-	fs := flag.NewFlagSet("load-memory", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	pid := fs.Int("pid", 0, "")
-	templatePath := fs.String("template", "", "")
-	inPath := fs.String("in", "", "")
-	want := fs.String("sha256", "", "")
-	if err := fs.Parse(args); err != nil || *pid <= 0 || *templatePath == "" || *inPath == "" || *want == "" {
-		return errUsage
+const (
+	maxLine         = 1 << 20
+	requestsAtATime = 4
+)
+
+// memoryWorker serves requests from one stream.
+type memoryWorker struct {
+	frozen frozenImages
+
+	mu  sync.Mutex
+	out *json.Encoder
+	err error // of the first answer that could not be written
+}
+
+// serveMemory answers each line of `in` on `out`, in the order in which answers are ready. It returns when `in` has
+// ended and everything that was begun is answered. Frozen images end with it.
+func serveMemory(in io.Reader, out io.Writer) error {
+	w := &memoryWorker{out: json.NewEncoder(out)}
+	defer w.frozen.thawAll()
+	var all sync.WaitGroup
+	defer all.Wait()
+	slots := make(chan struct{}, requestsAtATime)
+	lines := bufio.NewScanner(in)
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	for lines.Scan() {
+		line := bytes.Clone(lines.Bytes())
+		var head requestHead
+		if err := json.Unmarshal(line, &head); err != nil || head.Id == nil {
+			// Nobody waits for an answer that we could give, and somebody may for ever for the one that we cannot.
+			return fmt.Errorf("%w: not a request: %.80q", errStream, line)
+		}
+		slots <- struct{}{}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			defer func() { <-slots }()
+			w.answer(*head.Id, head.Op, line)
+		}()
 	}
-	template, err := os.Open(*templatePath)
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("%w: %w", errStream, err)
+	}
+	all.Wait()
+	return w.err
+}
+
+// errStream: the stream of requests cannot be followed any more.
+var errStream = errors.New("stdin")
+
+type okAnswer struct {
+	Id uint64 `json:"id"`
+	Ok any    `json:"ok"`
+}
+
+type errorAnswer struct {
+	Id    uint64 `json:"id"`
+	Error string `json:"error"`
+	Code  string `json:"code"`
+}
+
+func (w *memoryWorker) answer(id uint64, op string, line []byte) {
+	result, err := w.serve(op, line)
+	var answer any = okAnswer{id, result}
 	if err != nil {
-		return err
+		answer = errorAnswer{id, fmt.Sprintf("%s: %v", op, err), codeOf(err)}
 	}
-	defer template.Close()
-	start, size, err := mapping(*pid, template)
-	if err != nil {
-		return err
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.out.Encode(answer); err != nil && w.err == nil {
+		w.err = err
 	}
-	in, err := os.Open(*inPath)
-	if err != nil {
-		return err
+}
+
+func (w *memoryWorker) serve(op string, line []byte) (result any, err error) {
+	// One process serves all microvms: a mistake in one request must not end the others.
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(os.Stderr, "torpor-helper memory: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	switch op {
+	case "save":
+		return request(line, saveMemory)
+	case "load":
+		return request(line, loadMemory)
+	case "verify":
+		return request(line, verifyMemory)
+	case "compact":
+		return request(line, compactMemory)
+	case "freeze":
+		return request(line, w.frozen.freeze)
+	case "thaw":
+		return request(line, w.frozen.thaw)
 	}
-	defer in.Close()
-	table, err := readDiff(in, size)
-	if err != nil {
-		return err
+	return nil, errors.New("no such op")
+}
+
+// requestHead is part of every request.
+type requestHead struct {
+	Id *uint64 `json:"id"`
+	Op string  `json:"op"`
+}
+
+// request decodes the fields that belong to an op, and no others.
+func request[R interface{ check() error }, A any](line []byte, f func(R) (A, error)) (any, error) {
+	var r R
+	fields := json.NewDecoder(bytes.NewReader(line))
+	fields.DisallowUnknownFields()
+	if err := fields.Decode(&r); err != nil {
+		return nil, err
 	}
-	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", *pid), os.O_WRONLY, 0)
-	if err != nil {
-		return err
+	if err := r.check(); err != nil {
+		return nil, err
 	}
-	defer mem.Close()
-	sum := newAsyncHash()
-	defer sum.Close()
-	zeros := make([]byte, chunkPages*pageSize)
-	var read int64
-	for _, e := range table {
-		at, left := start+uint64(e.first)*pageSize, uint64(e.count)*pageSize
-		for left > 0 {
-			n := min(left, chunkPages*pageSize)
-			p := zeros[:n]
-			if e.kind == kindData {
-				p = make([]byte, n)
-				if _, err := io.ReadFull(in, p); err != nil {
-					return err
-				}
-				read += int64(n)
-				sum.Write(p)
-			}
-			if _, err := mem.WriteAt(p, int64(at)); err != nil {
-				return fmt.Errorf("guest memory: %w", err)
-			}
-			at, left = at+n, left-n
+	return f(r)
+}
+
+func checkPid(pid int) error {
+	if pid <= 0 {
+		return fmt.Errorf("%d is not a process", pid)
+	}
+	return nil
+}
+
+// checkPaths: absolute, since this process's folder is nobody's business.
+func checkPaths(paths ...string) error {
+	for _, p := range paths {
+		if !filepath.IsAbs(p) {
+			return fmt.Errorf("%q is not an absolute path", p)
 		}
 	}
-	rest, err := io.ReadAll(in) // table and trailer: bounded by readDiff
-	if err != nil {
-		return err
-	}
-	sum.Write(rest)
-	if got := sum.Hex(); got != *want {
-		return fmt.Errorf("%s is corrupt: its sha256 is %s, its manifest says %s", *inPath, got, *want)
-	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{"bytes": read + int64(len(rest))})
+	return nil
 }

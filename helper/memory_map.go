@@ -12,21 +12,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mapping finds where the process has mapped the template: by device and inode, since names differ in its jail.
-func mapping(pid int, template *os.File) (start, size uint64, err error) {
+// guestMemory is where a process has mapped the template.
+type guestMemory struct {
+	pid         int
+	start, size uint64
+}
+
+// findGuest looks for the template by device and inode, since names differ in the process's jail.
+func findGuest(pid int, template *os.File) (guestMemory, error) {
+	g := guestMemory{pid: pid}
 	st, err := template.Stat()
 	if err != nil {
-		return 0, 0, err
+		return g, err
 	}
 	sys := st.Sys().(*syscall.Stat_t)
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
-		return 0, 0, err
+		return g, procError(pid, err)
 	}
 	defer maps.Close()
 	want := fmt.Sprintf("%02x:%02x %d ", unix.Major(sys.Dev), unix.Minor(sys.Dev), sys.Ino)
 	scan := bufio.NewScanner(maps)
-	for scan.Scan() {
+	mappings := 0
+	for ; scan.Scan(); mappings++ {
 		f := strings.Fields(scan.Text())
 		if len(f) < 5 || f[3]+" "+f[4]+" " != want {
 			continue
@@ -35,21 +43,28 @@ func mapping(pid int, template *os.File) (start, size uint64, err error) {
 		a, err1 := strconv.ParseUint(from, 16, 64)
 		b, err2 := strconv.ParseUint(to, 16, 64)
 		if ok && err1 == nil && err2 == nil && b-a == uint64(st.Size()) {
-			return a, b - a, nil
+			g.start, g.size = a, b-a
+			return g, nil
 		}
 	}
 	if err := scan.Err(); err != nil {
-		return 0, 0, err
+		return g, procError(pid, err)
 	}
-	return 0, 0, fmt.Errorf("process %d has not mapped all of %s", pid, template.Name())
+	if mappings == 0 { // a zombie has none
+		return g, gone("process %d has ended", pid)
+	}
+	return g, fmt.Errorf("process %d has not mapped all of %s", pid, template.Name())
 }
 
-// privatePages calls f with each run of pages that the process wrote: present and not of the file, or swapped.
+type pageRun struct{ first, count uint64 }
+
+// privateRuns lists the pages that the process wrote: present and not of the file, or swapped. That holds as well for a
+// frozen image, which shares such pages with the process it was made of.
 // Source: Linux Documentation/admin-guide/mm/pagemap.rst
-func privatePages(pid int, start, size uint64, f func(first, count uint32) error) error {
-	pm, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+func (g guestMemory) privateRuns() ([]pageRun, error) {
+	pm, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", g.pid))
 	if err != nil {
-		return err
+		return nil, procError(g.pid, err)
 	}
 	defer pm.Close()
 	const (
@@ -57,34 +72,66 @@ func privatePages(pid int, start, size uint64, f func(first, count uint32) error
 		swapped = 1 << 62
 		ofFile  = 1 << 61
 	)
-	pages := size / pageSize
-	buf := make([]byte, 8*64*1024)
-	var first, count uint32
-	flush := func() error {
-		if count == 0 {
-			return nil
-		}
-		n := count
-		count = 0
-		return f(first, n)
-	}
+	var runs []pageRun
+	pages := g.size / pageSize
+	buf := make([]byte, min(8*64*1024, pages*8))
+	next := ^uint64(0) // the page that would lengthen the last run
 	for at := uint64(0); at < pages; {
 		n := min(uint64(len(buf)/8), pages-at)
-		if _, err := pm.ReadAt(buf[:n*8], int64((start/pageSize+at)*8)); err != nil {
-			return fmt.Errorf("pagemap: %w", err)
+		if _, err := pm.ReadAt(buf[:n*8], int64((g.start/pageSize+at)*8)); err != nil {
+			return nil, gone("page map of process %d: %w", g.pid, err) // it reads as empty when the memory is gone
 		}
 		for i := uint64(0); i < n; i++ {
 			e := binary.LittleEndian.Uint64(buf[i*8:])
-			if (e&present != 0 && e&ofFile == 0) || e&swapped != 0 {
-				if count == 0 {
-					first = uint32(at + i)
-				}
-				count++
-			} else if err := flush(); err != nil {
-				return err
+			if (e&present == 0 || e&ofFile != 0) && e&swapped == 0 {
+				continue
 			}
+			if page := at + i; page == next {
+				runs[len(runs)-1].count++
+			} else {
+				runs = append(runs, pageRun{page, 1})
+				next = page
+			}
+			next++
 		}
 		at += n
 	}
-	return flush()
+	return runs, nil
+}
+
+// read fills buf with the pages of the runs, one behind the other.
+func (g guestMemory) read(buf []byte, runs []pageRun) error {
+	return g.copy(buf, runs, unix.ProcessVMReadv)
+}
+
+// write puts buf into the pages of the runs, one behind the other.
+func (g guestMemory) write(buf []byte, runs []pageRun) error {
+	return g.copy(buf, runs, unix.ProcessVMWritev)
+}
+
+type processCopy func(pid int, local []unix.Iovec, remote []unix.RemoteIovec, flags uint) (int, error)
+
+func (g guestMemory) copy(buf []byte, runs []pageRun, f processCopy) error {
+	const maxVectors = 1024 // IOV_MAX
+	for len(runs) > 0 {
+		some := runs[:min(len(runs), maxVectors)]
+		runs = runs[len(some):]
+		remote := make([]unix.RemoteIovec, len(some))
+		total := 0
+		for i, r := range some {
+			remote[i] = unix.RemoteIovec{Base: uintptr(g.start + r.first*pageSize), Len: int(r.count * pageSize)}
+			total += remote[i].Len
+		}
+		local := []unix.Iovec{{Base: &buf[0]}}
+		local[0].SetLen(total)
+		n, err := f(g.pid, local, remote, 0)
+		if err != nil {
+			return procError(g.pid, err)
+		}
+		if n != total {
+			return procError(g.pid, fmt.Errorf("%d of %d bytes of guest memory are there", n, total))
+		}
+		buf = buf[total:]
+	}
+	return nil
 }

@@ -46,7 +46,7 @@ func digestFile(args []string, zero func(f *os.File, off, length int64)) error {
 	fd := int(f.Fd())
 	sum := sha256.New()
 	var data int64
-	buf := make([]byte, chunkPages*pageSize)
+	buf := make([]byte, 1<<20)
 	for at := int64(0); at < st.Size(); {
 		from, err := unix.Seek(fd, at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {

@@ -24,10 +24,10 @@ func vmmVerbs() map[string]verb {
 				"      this process and \"ready\\n\" to stdout just before",
 			vmm,
 		},
-		"save-memory": {"save-memory --pid N --template FILE --out FILE", saveMemory},
-		"load-memory": {"load-memory --pid N --template FILE --in FILE --sha256 HEX", loadMemory},
-		"seal":        {"seal FILE   digs holes for zero pages, makes the file durable, prints its digest", seal},
-		"digest":      {"digest FILE", digest},
+		"memory":       {"memory   serves requests, one JSON object a line, until stdin ends; see docs/helper-protocol.md", memory},
+		"seal":         {"seal FILE   digs holes for zero pages, makes the file durable, prints its digest", seal},
+		"digest":       {"digest FILE", digest},
+		"merge-layers": {"merge-layers OUT DISK-BYTES LAYER …   oldest first; OUT is one layer that reads as they do, durable", mergeLayers},
 	}
 }
 

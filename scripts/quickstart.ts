@@ -141,7 +141,7 @@ async function prove(id: string, target: Target, { microvms }: Clients, signal: 
     await microvms.send(new SuspendMicrovmCommand({ microvmIdentifier: id }), { abortSignal: signal });
     await untilState(id, "SUSPENDED", microvms, signal);
   });
-  report.say("SUSPENDED: its process is gone, its memory and disk are files");
+  report.say("SUSPENDED: its memory and disk are files now; its process stands by for a while, or is gone");
   await sleep(1000, undefined, { signal });
 
   report.step("call it again: the request wakes it");

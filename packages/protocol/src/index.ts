@@ -3,3 +3,4 @@ export * from "./checkpoint.ts";
 export * from "./operations.ts";
 export * from "./receipt.ts";
 export * from "./shape.ts";
+export * from "./usage.ts";

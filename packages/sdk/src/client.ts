@@ -11,6 +11,7 @@ import {
   type OperationName,
   type OperationOutput,
   type Rollback,
+  type Usage,
 } from "@torpor/protocol";
 import { ApiError } from "./api-error.ts";
 import { parseCheckpoint, parseCheckpointPage, parseForks, parseLineage, parseRollback } from "./checkpoints.ts";
@@ -27,6 +28,7 @@ import {
 } from "./extensions.ts";
 import { linesOf, textOf } from "./lines.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
+import { parseUsage } from "./usage.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
 
 const ASK_AGAIN_MS = 200;
@@ -161,6 +163,11 @@ export class TorporClient {
   /** The microvm is as it was at its checkpoint, RUNNING if it ran; SUSPENDED for now when that takes long. */
   async rollback(microvmId: string, checkpointId: string, signal: AbortSignal = NEVER): Promise<Rollback> {
     return parseRollback(await this.#post(`${microvmPath(microvmId)}/rollback`, { checkpointId }, signal));
+  }
+
+  /** What the microvm takes of its host now. @throws ApiError 404 when nothing of it is on one */
+  async usage(microvmId: string, signal: AbortSignal = NEVER): Promise<Usage> {
+    return parseUsage(await this.#transport.json({ method: "GET", target: `${microvmPath(microvmId)}/usage` }, signal));
   }
 
   /** Which checkpoints the microvm continues from. */

@@ -16,11 +16,16 @@ export function optionalTextIn(fields: Map<string, unknown>, name: string, what:
   return (fields.get(name) ?? null) === null ? null : textIn(fields, name, what);
 }
 
+/** @throws ApiError */
+export function numberIn(fields: Map<string, unknown>, name: string, what: string): number {
+  const value = fields.get(name);
+  if (typeof value !== "number") throw unexpected(what);
+  return value;
+}
+
 /** @throws ApiError when it is there and no number */
 export function optionalNumberIn(fields: Map<string, unknown>, name: string, what: string): number | null {
-  const value = fields.get(name) ?? null;
-  if (value !== null && typeof value !== "number") throw unexpected(what);
-  return value;
+  return (fields.get(name) ?? null) === null ? null : numberIn(fields, name, what);
 }
 
 /** @throws ApiError */

@@ -104,6 +104,26 @@ const SETTINGS = {
     integer(65_536, 1_000_000_000),
   ),
   maxMicrovms: setting("Microvms that this host runs at once.", 1000, integer(1, 16_000)),
+  poolSize: setting(
+    "Microvms of one image version that are kept restored ahead of need, at most; 0 keeps none, and no processes either.",
+    4,
+    integer(0, 1000),
+  ),
+  poolRequest: setting(
+    "What a microvm is asked before it is kept ready: options sends its workload OPTIONS *, which asks for nothing; none does not.",
+    "options",
+    oneOf("options", "none"),
+  ),
+  standbySeconds: setting(
+    "How long a suspended microvm's process is kept, so that it wakes at once; 0 ends it with the suspend.",
+    120,
+    integer(0, 86_400),
+  ),
+  warmMemoryMib: setting(
+    "Memory for what is kept though nobody uses it: pool and standby; 0 means 15 % of the host's.",
+    0,
+    integer(0, 2 ** 30),
+  ),
   maxConcurrentBuilds: setting("Image builds at once.", 2, integer(1, 64)),
   buildTimeoutSeconds: setting("Longest time for a container build.", 1800, integer(10, 86_400)),
   buildNetwork: setting(

@@ -1,4 +1,5 @@
-import type { OperationOutput } from "@torpor/protocol";
+import type { OperationOutput, Usage } from "@torpor/protocol";
+import { ApiError } from "@torpor/sdk";
 import { Argument, type Command } from "commander";
 import { Failure } from "../failure.ts";
 import { imageName } from "../names.ts";
@@ -75,10 +76,22 @@ async function list(all: boolean, { client, out, signal }: Session): Promise<voi
   );
 }
 
+/** Its id has been said. */
+const inBytes = ({ microvmId: _, ...usage }: Usage): Omit<Usage, "microvmId"> => usage;
+
 async function show(id: string, { client, out, signal }: Session): Promise<void> {
   const vm = await client.call("GetMicrovm", { microvmIdentifier: id }, signal);
   const { forkedFrom, rolledBackTo } = await client.lineage(id, signal);
-  const whole = { ...vm, ...(forkedFrom && { forkedFrom }), ...(rolledBackTo !== null && { rolledBackTo }) };
+  const usage = await client.usage(id, signal).catch((err: unknown) => {
+    if (err instanceof ApiError && err.status === 404) return undefined; // it has ended, or begins only now
+    throw err;
+  });
+  const whole = {
+    ...vm,
+    ...(usage && { usage: inBytes(usage) }),
+    ...(forkedFrom && { forkedFrom }),
+    ...(rolledBackTo !== null && { rolledBackTo }),
+  };
   out.result(whole, () =>
     out.table(
       ["", ""],

@@ -176,14 +176,16 @@ describe("rollback", () => {
   });
 });
 
-test("show tells where a microvm comes from", async () => {
+test("show tells where a microvm comes from and what it takes", async () => {
   const forkedFrom = { microvmId: OTHER, checkpointId: CHECKPOINT };
-  await using server = await listen(({ path }) =>
-    path.endsWith("/lineage") ? { microvmId: ID, forkedFrom, rolledBackTo: null } : microvm("RUNNING"),
-  );
+  const usage = { process: "standby", pssBytes: 3, privateBytes: 2, snapshotMemoryBytes: 1, diskBytes: 4 };
+  await using server = await listen(({ path }) => {
+    if (path.endsWith("/lineage")) return { microvmId: ID, forkedFrom, rolledBackTo: null };
+    return path.endsWith("/usage") ? { microvmId: ID, ...usage } : microvm("RUNNING");
+  });
   const { stdout } = await torpor(["show", ID, "--json"], server.env);
   const shown: unknown = JSON.parse(stdout);
-  expect(shown).toMatchObject({ microvmId: ID, state: "RUNNING", forkedFrom });
+  expect(shown).toMatchObject({ microvmId: ID, state: "RUNNING", forkedFrom, usage });
   expect(shown).not.toHaveProperty("rolledBackTo");
   expect((await torpor(["show", ID], server.env)).stdout).toMatch(/\nforkedFrom +.*checkpoint-3f/);
 });

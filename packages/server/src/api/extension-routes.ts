@@ -55,6 +55,11 @@ export function registerExtensions(app: FastifyInstance, deps: ExtensionRouteDep
     },
   );
 
+  app.get("/torpor/v1/microvms/:microvmId/usage", { config: { operation: "GetUsage" } }, async (request, reply) => {
+    const context = await identify(request, reply);
+    return await extensions.usage(context, check(microvm, request.params).microvmId);
+  });
+
   app.get("/torpor/v1/microvms/:microvmId/logs", { config: { operation: "GetLogs" } }, async (request, reply) => {
     const context = await identify(request, reply);
     const { microvmId } = check(microvm, request.params);

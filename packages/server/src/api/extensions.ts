@@ -1,4 +1,13 @@
-import type { Checkpoint, CheckpointPage, ForkOptions, Forks, Lineage, Receipt, Rollback } from "@torpor/protocol";
+import type {
+  Checkpoint,
+  CheckpointPage,
+  ForkOptions,
+  Forks,
+  Lineage,
+  Receipt,
+  Rollback,
+  Usage,
+} from "@torpor/protocol";
 import type { RequestContext } from "../control/request-context.ts";
 import type { HostFacts, LogLine } from "../host/host-client.ts";
 
@@ -12,6 +21,8 @@ export interface Extensions {
   hostFacts(): HostFacts;
   /** What the microvm's operations did and cost, oldest first. */
   receipts(context: RequestContext, microvmId: string): Promise<readonly Receipt[]>;
+  /** What the microvm takes of its host now. */
+  usage(context: RequestContext, microvmId: string): Promise<Usage>;
   /** What the workload wrote, oldest first; with `follow` until the microvm ends. */
   logs(
     context: RequestContext,

@@ -32,12 +32,14 @@ describe("Torpor's own operations", () => {
     },
   );
 
-  test("host facts, receipts and a build's receipt are JSON", async () => {
+  test("host facts, receipts, usage and a build's receipt are JSON", async () => {
     const { send } = await startApi();
     expect(await (await send({ method: "GET", path: "/torpor/v1/host" })).json()).toMatchObject({ accelerator: "tcg" });
     const receipts = await send({ method: "GET", path: `/torpor/v1/microvms/${MICROVM}/receipts` });
     expect(receipts.headers.get("content-type")).toMatch(/^application\/json/);
     expect(await receipts.json()).toMatchObject({ items: [{ operation: "launch", totalMs: 12.5 }] });
+    const usage = await send({ method: "GET", path: `/torpor/v1/microvms/${MICROVM}/usage` });
+    expect(await usage.json()).toMatchObject({ microvmId: MICROVM, process: "running", pssBytes: 300 });
     expect(await (await send(version("receipt"))).json()).toMatchObject({ operation: "launch" });
     expect((await send(version("receipt", "2"))).status).toBe(404);
   });

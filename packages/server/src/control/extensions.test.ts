@@ -22,6 +22,18 @@ test("logs are read by their owner", async () => {
   await expect(lines(false, never, context("999999999999"))).rejects.toMatchObject({ kind: "not_found" });
 });
 
+test("what a microvm takes is told to its owner, as long as there is something of it", async () => {
+  const usage = (who = context()) => world.control.extensions.usage(who, id);
+  expect(await usage()).toMatchObject({ microvmId: id, process: "running" });
+  await expect(usage(context("999999999999"))).rejects.toMatchObject({ kind: "not_found" });
+  await world.operations.SuspendMicrovm({ microvmIdentifier: id }, context());
+  await world.settled();
+  expect(await usage()).toMatchObject({ process: "none", pssBytes: null });
+  await world.operations.TerminateMicrovm({ microvmIdentifier: id }, context());
+  await world.settled();
+  await expect(usage()).rejects.toMatchObject({ kind: "not_found" });
+});
+
 test("followed logs end with the microvm", async () => {
   const following = lines(true);
   await world.operations.TerminateMicrovm({ microvmIdentifier: id }, context());

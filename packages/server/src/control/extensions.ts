@@ -1,5 +1,6 @@
-import type { Receipt } from "@torpor/protocol";
+import type { Receipt, Usage } from "@torpor/protocol";
 import type { HostClient, HostFacts, LogLine } from "../host/host-client.ts";
+import { notFound } from "../lib/errors.ts";
 import type { Build } from "../store/image.ts";
 import type { Store } from "../store/store.ts";
 import type { CheckpointOperations } from "./checkpoint/operations.ts";
@@ -13,7 +14,7 @@ import type { RequestContext } from "./request-context.ts";
 export interface ExtensionDeps {
   readonly store: Pick<Store, "images" | "microvms" | "receipts">;
   readonly fleet: Fleet;
-  readonly host: Pick<HostClient, "facts" | "logs">;
+  readonly host: Pick<HostClient, "facts" | "logs" | "usage">;
   readonly buildLogs: BuildLogs;
   readonly checkpoints: CheckpointOperations;
 }
@@ -36,6 +37,14 @@ export class ControlExtensions {
   async receipts(context: RequestContext, microvmId: string): Promise<readonly Receipt[]> {
     const { store } = this.#deps;
     return await store.receipts.of((await ownMicrovm(microvmId, context, this.#deps)).id);
+  }
+
+  /** What the microvm takes of its host now. */
+  async usage(context: RequestContext, microvmId: string): Promise<Usage> {
+    const { id, state } = await ownMicrovm(microvmId, context, this.#deps);
+    if (state === "PENDING" || state === "TERMINATED")
+      throw notFound(`MicroVM ${id} is ${state}: there is nothing of it on a host.`);
+    return await this.#deps.host.usage(id);
   }
 
   /** What the workload wrote, oldest first; with `follow` also what it writes until the microvm or the signal ends. */

@@ -1,12 +1,12 @@
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
+import { pause } from "../lib/pause.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { Lifecycle } from "./microvm/lifecycle.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
 import { REASON } from "./microvm/reason.ts";
 import { type MicrovmEvent, phaseOf } from "./microvm/state.ts";
-import { pause } from "./pause.ts";
 import type { SteadyTime } from "./steady-time.ts";
 
 const SWEEP_MS = 1000;

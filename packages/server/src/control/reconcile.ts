@@ -1,6 +1,7 @@
 import type { HostClient, InventoryItem } from "../host/host-client.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
+import { pause } from "../lib/pause.ts";
 import type { Store } from "../store/store.ts";
 import type { Checkpoints } from "./checkpoint/checkpoints.ts";
 import type { Fleet } from "./microvm/fleet.ts";
@@ -8,7 +9,6 @@ import type { Lifecycle } from "./microvm/lifecycle.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
 import { exitReason, REASON } from "./microvm/reason.ts";
 import { type Effect, type MicrovmEvent, type Phase, phaseOf } from "./microvm/state.ts";
-import { pause } from "./pause.ts";
 import type { SteadyTime } from "./steady-time.ts";
 
 const INTERVAL_MS = 5000;

@@ -1,7 +1,7 @@
 import type { Clock } from "../lib/clock.ts";
 import { TorporError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { pause } from "./pause.ts";
+import { pause } from "../lib/pause.ts";
 
 const RETRY_MS = 1000;
 

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import type { Receipt } from "@torpor/protocol";
+import type { Receipt, Usage } from "@torpor/protocol";
 
 /**
  * What `control` knows of a host. In process today, between machines later: so only data and streams cross it, every
@@ -29,10 +29,13 @@ export interface HostClient {
    * @throws HookError: the instance runs and the caller is to end it; HostError: it is as suspended as before.
    */
   resume(microvmId: string, spec: ResumeSpec, signal: AbortSignal): Promise<Receipt>;
+  /** Ends the instance in whatever state it is and removes all of it. Terminating what is not there succeeds. */
+  terminate(microvmId: string, spec: TerminateSpec, signal: AbortSignal): Promise<Receipt>;
+
   /**
-   * A durable restore point of a running or suspended instance, which goes on as it was. Its id is given by the caller;
-   * repeating it with the same id succeeds. The receipt's phase `pause` is how long the guest stood still.
-   * @throws HostError (the instance is untouched)
+   * A durable restore point of a running or suspended instance, which goes on as it was. Its id is the caller's; to
+   * repeat it with the same id succeeds. The receipt's phase `pause` is how long the guest stood still.
+   * @throws HostError; the instance is untouched
    */
   checkpoint(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<CheckpointResult>;
   /** Forks made from it live on. Deleting what is not there succeeds. */
@@ -40,13 +43,10 @@ export interface HostClient {
   /** Ids of all checkpoints on this host's disk, for the reconciler. */
   checkpoints(): Promise<readonly string[]>;
   /**
-   * The instance is as suspended at the checkpoint; what it did since is gone. A running one is ended first. Can be
-   * repeated.
-   * @throws HostError (the instance is untouched when the reason is not_found, incompatible or corrupt)
+   * The instance is as suspended at the checkpoint; what it did since is gone. A running one is ended. Can be repeated.
+   * @throws HostError; the instance is untouched when the reason is not_found, incompatible or corrupt
    */
   rollback(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<Receipt>;
-  /** Ends the instance in whatever state it is and removes all of it. Terminating what is not there succeeds. */
-  terminate(microvmId: string, spec: TerminateSpec, signal: AbortSignal): Promise<Receipt>;
 
   /**
    * A byte stream to a TCP port in the guest.
@@ -58,6 +58,9 @@ export interface HostClient {
   inventory(): Promise<readonly InventoryItem[]>;
   /** Called when an instance ends by itself: its main process exited, or its VMM died. At most once an instance. */
   onExit(listener: (microvmId: string, exit: InstanceExit) => void): void;
+
+  /** @throws HostError `not_found` */
+  usage(microvmId: string): Promise<Usage>;
 
   /** Lines that the workload wrote, oldest first; `follow` keeps the stream open until the signal. */
   logs(microvmId: string, options: { readonly follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine>;
@@ -112,12 +115,6 @@ export interface Template {
   readonly receipt: Receipt;
 }
 
-export interface CheckpointResult {
-  readonly receipt: Receipt;
-  readonly memoryBytes: number;
-  readonly diskBytes: number;
-}
-
 export interface HookCall {
   readonly port: number;
   readonly timeoutMs: number;
@@ -127,12 +124,17 @@ export interface LaunchSpec {
   readonly microvmId: string;
   readonly templateId: string;
   /**
-   * A fork: continues from the checkpoint instead of the template, under an identity of its own; the run hook, if any,
-   * is called with the new id.
+   * A fork: it continues from the checkpoint instead of the template, under an identity of its own; the run hook, if
+   * any, is called with the new id.
    */
   readonly checkpointId?: string;
   /** Body is the JSON of microvmId and payload. */
   readonly runHook?: HookCall & { readonly payload: string | null };
+}
+export interface CheckpointResult {
+  readonly receipt: Receipt;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
 }
 export interface SuspendSpec {
   readonly hook?: HookCall;

@@ -1,9 +1,7 @@
-import { access } from "node:fs/promises";
+import { access, rm } from "node:fs/promises";
 import type { Duplex } from "node:stream";
-import type { Receipt } from "@torpor/protocol";
+import type { Receipt, Usage } from "@torpor/protocol";
 import { errnoOf } from "../lib/errors.ts";
-import type { Log } from "../lib/log.ts";
-import type { Driver } from "./driver/driver.ts";
 import {
   BuildError,
   type BuildObserver,
@@ -22,25 +20,24 @@ import {
   type TemplateSpec,
   type TerminateSpec,
 } from "./host-client.ts";
-import { Instance } from "./instance.ts";
-import type { HostLayout } from "./layout.ts";
+import { Instance, type InstanceDeps } from "./instance/instance.ts";
+import { WorkloadLog } from "./instance/workload-log.ts";
+import { type HostLayout, namesIn } from "./layout.ts";
 import type { SlotPool } from "./network/slot-pool.ts";
-import { callUntilReady, type TemplateBuilder } from "./template-builder.ts";
-import type { TemplateStore } from "./template-store.ts";
-import { WorkloadLog } from "./workload-log.ts";
+import { openSnapshot, type Snapshot } from "./snapshot/snapshot.ts";
+import { callUntilReady, type TemplateBuilder } from "./template/template-builder.ts";
 
-export interface LocalHostDeps {
+export interface LocalHostDeps extends InstanceDeps {
   readonly facts: HostFacts;
   readonly layout: HostLayout;
-  readonly driver: Driver;
   readonly slots: SlotPool;
-  readonly templates: TemplateStore;
   readonly builder: TemplateBuilder;
-  readonly reservedDiskMib: number;
-  readonly log: Log;
+  /** What the driver works with and is ended with the host. */
+  readonly memory: AsyncDisposable;
 }
 
-const BUILD_PREFIX = "build-";
+/** What the names of instances begin with that only a build's validate hook sees. */
+const VALIDATION_PREFIX = "validation-";
 
 /** The host in this process. Control calls it for one microvm at a time; different microvms run side by side. */
 export class LocalHost implements HostClient {
@@ -54,40 +51,52 @@ export class LocalHost implements HostClient {
     this.facts = deps.facts;
   }
 
-  /** Removes what crashes left and makes the network ready. Before any other call. */
+  /** Takes over what an earlier daemon left, and makes the network ready. Before any other call. */
   async start(): Promise<void> {
-    const { layout, slots, templates, driver } = this.#deps;
+    const { layout, slots, templates, driver, warm } = this.#deps;
     await templates.recover();
-    const held: number[] = [];
+    for (const name of await namesIn(layout.checkpoints))
+      if (name.endsWith(".tmp")) await rm(layout.checkpoint(name), { recursive: true, force: true });
+    const held = new Map<string, number>();
     for (const id of await layout.instanceIds()) {
       const instance = this.#instance(id);
-      if (id.startsWith(BUILD_PREFIX)) {
-        await driver.destroy(instance.dir);
-        await instance.terminate(undefined, AbortSignal.timeout(60_000));
+      if (id.startsWith(VALIDATION_PREFIX)) {
+        await rm(instance.dir.path, { recursive: true, force: true });
         continue;
       }
       instance.needsRecovery = true;
-      const slot = await instance.heldSlot();
-      if (slot !== undefined) held.push(slot);
+      const vmm = await instance.heldVmm();
+      if (vmm) held.set(vmm.id, vmm.slot);
       this.#instances.set(id, instance);
     }
-    await slots.start(held);
+    // VMMs of builds, and those that were kept warm: nobody is there who would take them.
+    for (const id of await namesIn(layout.vmms)) {
+      if (held.has(id)) continue;
+      const dir = layout.vmm(id);
+      await driver.destroy(dir);
+      await rm(dir.path, { recursive: true, force: true });
+    }
+    await slots.start([...held.values()]);
+    warm.start();
   }
 
   async buildTemplate(spec: TemplateSpec, observer: BuildObserver, signal: AbortSignal): Promise<Template> {
     const template = await this.#deps.builder.build(spec, observer, signal);
-    if (!spec.validate) return template;
-    try {
-      observer.phase("validate");
-      await this.#validate(spec, spec.validate, signal);
-      return template;
-    } catch (err) {
-      await this.deleteTemplate(spec.templateId);
-      throw err;
+    if (spec.validate) {
+      try {
+        observer.phase("validate");
+        await this.#validate(spec, spec.validate, signal);
+      } catch (err) {
+        await this.deleteTemplate(spec.templateId);
+        throw err;
+      }
     }
+    this.#deps.supply.want(spec.templateId);
+    return template;
   }
 
   async deleteTemplate(templateId: string): Promise<void> {
+    await this.#deps.supply.drain(templateId);
     await this.#deps.templates.remove(templateId);
   }
 
@@ -97,7 +106,8 @@ export class LocalHost implements HostClient {
     const instance = this.#instance(spec.microvmId);
     this.#instances.set(spec.microvmId, instance);
     try {
-      return await instance.launch(spec, signal);
+      const origin = spec.checkpointId === undefined ? undefined : await this.#checkpoint(spec.checkpointId);
+      return await instance.launch(spec, origin, signal);
     } catch (err) {
       this.#instances.delete(spec.microvmId);
       throw err;
@@ -112,22 +122,6 @@ export class LocalHost implements HostClient {
     return await this.#require(microvmId).resume(spec.hook, signal);
   }
 
-  async checkpoint(): Promise<CheckpointResult> {
-    throw new HostError("internal", "not yet");
-  }
-
-  async deleteCheckpoint(): Promise<void> {
-    throw new HostError("internal", "not yet");
-  }
-
-  async checkpoints(): Promise<readonly string[]> {
-    return [];
-  }
-
-  async rollback(): Promise<Receipt> {
-    throw new HostError("internal", "not yet");
-  }
-
   async terminate(microvmId: string, spec: TerminateSpec, signal: AbortSignal): Promise<Receipt> {
     const instance = this.#instances.get(microvmId) ?? this.#instance(microvmId);
     const receipt = await instance.terminate(spec.hook, signal);
@@ -135,10 +129,32 @@ export class LocalHost implements HostClient {
     return receipt;
   }
 
+  async checkpoint(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<CheckpointResult> {
+    // One that is there already was finished by a call whose answer was lost.
+    await this.deleteCheckpoint(checkpointId);
+    return await this.#require(microvmId).checkpoint(this.#deps.layout.checkpoint(checkpointId), signal);
+  }
+
+  async deleteCheckpoint(checkpointId: string): Promise<void> {
+    await rm(this.#deps.layout.checkpoint(checkpointId), { recursive: true, force: true });
+  }
+
+  async checkpoints(): Promise<readonly string[]> {
+    return (await namesIn(this.#deps.layout.checkpoints)).filter((name) => !name.endsWith(".tmp"));
+  }
+
+  async rollback(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<Receipt> {
+    return await this.#require(microvmId).rollback(await this.#checkpoint(checkpointId), signal);
+  }
+
   async connect(microvmId: string, port: number, signal: AbortSignal): Promise<Duplex> {
     const instance = this.#instances.get(microvmId);
     if (!instance) throw new ConnectError("unreachable", `microvm ${microvmId} is not on this host`);
     return await instance.connect(port, signal);
+  }
+
+  async usage(microvmId: string): Promise<Usage> {
+    return await this.#require(microvmId).usage();
   }
 
   async inventory(): Promise<readonly InventoryItem[]> {
@@ -173,8 +189,12 @@ export class LocalHost implements HostClient {
   }
 
   async close(): Promise<void> {
+    const { supply, warm, slots } = this.#deps;
+    await supply.close();
+    await warm.close();
     for (const instance of this.#instances.values()) await instance.detach();
-    await this.#deps.slots.close();
+    await slots.close();
+    await this.#deps.memory[Symbol.asyncDispose]();
   }
 
   /** Restores a copy and asks it; what it writes is thrown away. */
@@ -183,10 +203,10 @@ export class LocalHost implements HostClient {
     hook: { readonly port: number; readonly timeoutMs: number },
     signal: AbortSignal,
   ): Promise<void> {
-    const id = `${BUILD_PREFIX}validate-${spec.templateId}`;
+    const id = `${VALIDATION_PREFIX}${spec.templateId}`;
     const instance = this.#instance(id);
     try {
-      await instance.launch({ microvmId: id, templateId: spec.templateId }, signal);
+      await instance.launch({ microvmId: id, templateId: spec.templateId }, undefined, signal);
       await callUntilReady(instance.agent(), "validate", hook, signal);
     } catch (err) {
       if (err instanceof BuildError || signal.aborted) throw err;
@@ -204,6 +224,10 @@ export class LocalHost implements HostClient {
     return new Instance(layout.instance(id), logs, this.#deps, (exit) => {
       for (const listener of this.#listeners) listener(id, exit);
     });
+  }
+
+  async #checkpoint(checkpointId: string): Promise<Snapshot> {
+    return await openSnapshot(this.#deps.layout.checkpoint(checkpointId));
   }
 
   #require(microvmId: string): Instance {

@@ -1,18 +1,26 @@
 import { access, constants } from "node:fs/promises";
+import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import type { Config } from "../config.ts";
+import { systemClock } from "../lib/clock.ts";
 import { errnoOf, messageOf, TorporError } from "../lib/errors.ts";
+import { Limiter } from "../lib/limiter.ts";
 import type { Log } from "../lib/log.ts";
+import { run } from "../lib/run.ts";
 import { type GuestArtifacts, loadGuestArtifacts } from "./artifacts.ts";
 import { createBuilder } from "./builder/builder.ts";
 import { probeKvm, type Verdict } from "./driver/qemu/accelerator.ts";
+import { GuestMemory } from "./driver/qemu/guest-memory.ts";
 import { QemuDriver, qemuVersion } from "./driver/qemu/qemu-driver.ts";
 import type { HostFacts } from "./host-client.ts";
 import { HostLayout } from "./layout.ts";
 import { LocalHost } from "./local-host.ts";
 import { SlotPool } from "./network/slot-pool.ts";
-import { TemplateBuilder } from "./template-builder.ts";
-import { TemplateStore } from "./template-store.ts";
+import { Cells } from "./supply/cell.ts";
+import { Supply } from "./supply/supply.ts";
+import { WarmSet } from "./supply/warm.ts";
+import { TemplateBuilder } from "./template/template-builder.ts";
+import { TemplateStore } from "./template/template-store.ts";
 
 /** The oldest VMM whose device state and late options the driver knows. */
 export const QEMU_NEEDED = 10;
@@ -20,6 +28,11 @@ const KVM_PROBE_MS = 8000;
 /** What KVM gives without being asked: peak is four times the baseline, as on AWS. */
 const KVM_BURST = 4;
 const SPARE_SLOTS = 2;
+const EXTRA_SLOTS = 64;
+/** Of the /16 that they are cut from. */
+const MOST_SLOTS = 16_000;
+/** Part of the host's memory that is kept warm without being asked. */
+const WARM_PART = 0.15;
 
 /**
  * Everything that this machine needs to run microvms, or an error that says what is missing and how to get it.
@@ -40,9 +53,11 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     log.warn({ reason }, "microvms are emulated: slower, and no security boundary; run only code that you trust");
   const burst = config.burst || (accelerator === "kvm" ? KVM_BURST : 1);
 
+  const memory = new GuestMemory(artifacts.helper.path, log);
   const driver = new QemuDriver({
     qemu: config.qemuBinary,
     helper: artifacts.helper.path,
+    memory,
     accelerator,
     version,
     log,
@@ -51,15 +66,18 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     dataDir: config.dataDir,
     cidr: config.slotCidr,
     uidBase: config.vmmUidBase,
-    max: config.maxMicrovms,
+    // Beside those that run: builds, and what is kept warm. How many may run is control's to say.
+    max: Math.min(MOST_SLOTS, 2 * config.maxMicrovms + EXTRA_SLOTS),
     spare: SPARE_SLOTS,
     log,
   });
+  const cells = new Cells(layout, slots, log);
   const templates = new TemplateStore(layout, driver, artifacts.helper.path);
   const containers = createBuilder({ config, artifactsDir: config.artifactsDir, log });
   const builder = new TemplateBuilder({
     layout,
     driver,
+    cells,
     slots,
     templates,
     builder: containers,
@@ -79,13 +97,36 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     agentVersion: artifacts.initramfs.agentVersion,
     burst,
   };
+  const warm = new WarmSet({ maxBytes: warmBytes(config), clock: systemClock, log });
+  const limiter = new Limiter(Math.max(2, 2 * availableParallelism()));
+  const supply = new Supply({
+    driver,
+    cells,
+    templates,
+    warm,
+    limiter,
+    clock: systemClock,
+    log,
+    poolSize: config.poolSize,
+    askFirst: config.poolRequest === "options",
+  });
   const host = new LocalHost({
     facts,
     layout,
     driver,
-    slots,
+    cells,
+    supply,
+    warm,
+    limiter,
     templates,
+    slots,
     builder,
+    memory,
+    mergeLayers: async (out, diskBytes, layers, stop) => {
+      await run(artifacts.helper.path, ["merge-layers", out, String(diskBytes), ...layers], { signal: stop });
+    },
+    clock: systemClock,
+    standbyMs: config.standbySeconds * 1000,
     reservedDiskMib: config.reservedDiskMib,
     log,
   });
@@ -93,6 +134,9 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
   await host.start();
   return host;
 }
+
+const warmBytes = (config: Pick<Config, "warmMemoryMib">): number =>
+  config.warmMemoryMib === 0 ? totalmem() * WARM_PART : config.warmMemoryMib * 2 ** 20;
 
 /** @throws TorporError `unavailable` when it is missing or too old */
 export async function requireQemu(binary: string): Promise<string> {

@@ -73,6 +73,7 @@ test.each(Object.keys(REFUSED))("%s: the build fails with a reason and leaves no
   expect(settled.stateReason).toMatch(reason);
   expect(await server.vmms()).toEqual([]);
   expect(await readdir(join(server.dataDir, "vms"))).toEqual([]);
+  expect(await readdir(join(server.dataDir, "vmms"))).toEqual([]);
   expect(await readdir(join(server.dataDir, "templates"))).toEqual([]);
   const run = server.api.send(new RunMicrovmCommand({ imageIdentifier: image }));
   await expect(run).rejects.toMatchObject({

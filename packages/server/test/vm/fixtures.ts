@@ -84,6 +84,8 @@ export async function untilState(server: TestServer, id: string, ...states: read
   });
 }
 
+type Started = Pick<RunMicrovmCommandOutput, "microvmId" | "endpoint">;
+
 /** A running microvm and the headers that open its endpoint. */
 export class RunningMicrovm {
   readonly id: string;
@@ -91,7 +93,7 @@ export class RunningMicrovm {
   readonly #server: TestServer;
   readonly #headers: Readonly<Record<string, string>>;
 
-  private constructor(server: TestServer, vm: RunMicrovmCommandOutput, headers: Readonly<Record<string, string>>) {
+  private constructor(server: TestServer, vm: Started, headers: Readonly<Record<string, string>>) {
     this.id = vm.microvmId!;
     this.endpoint = vm.endpoint!;
     this.#server = server;
@@ -104,6 +106,11 @@ export class RunningMicrovm {
     more: Partial<RunMicrovmCommandInput> = {},
   ): Promise<RunningMicrovm> {
     const vm = await server.api.send(new RunMicrovmCommand({ imageIdentifier, ...more }));
+    return await RunningMicrovm.open(server, vm);
+  }
+
+  /** One that was started otherwise. */
+  static async open(server: TestServer, vm: Started): Promise<RunningMicrovm> {
     const { authToken } = await server.api.send(
       new CreateMicrovmAuthTokenCommand({
         microvmIdentifier: vm.microvmId!,

@@ -75,6 +75,9 @@ export class TestServer implements AsyncDisposable {
       "data-dir": this.dataDir,
       accelerator: "tcg",
       "log-level": "debug",
+      // What is kept warm comes and goes beside a test: those that are about it ask for it.
+      "pool-size": "0",
+      "standby-seconds": "0",
       ...ports,
       ...this.#settings,
     };
@@ -179,9 +182,19 @@ export class TestServer implements AsyncDisposable {
     return await Promise.race([answered, dead]);
   }
 
-  /** Ids of the VMMs that run for this data directory, found in /proc without asking the server or its files. */
+  /**
+   * The VMMs that run for this data directory, found in /proc without asking the server: by the id of their microvm, or
+   * by their own when no microvm has them.
+   */
   async vmms(): Promise<string[]> {
-    return (await this.#vmmProcesses()).map(({ id }) => id).sort();
+    const owners = new Map<string, string>();
+    const vms = join(this.dataDir, "vms");
+    for (const id of await readdir(vms)) {
+      const record = await readFile(join(vms, id, "instance.json"), "utf8").catch(() => "{}");
+      const { vmm } = JSON.parse(record) as { vmm?: { id: string } | null };
+      if (vmm) owners.set(vmm.id, id);
+    }
+    return (await this.#vmmProcesses()).map(({ id }) => owners.get(id) ?? id).sort();
   }
 
   async #vmmProcesses(): Promise<{ readonly pid: number; readonly id: string }[]> {
@@ -193,7 +206,7 @@ export class TestServer implements AsyncDisposable {
       if (!args[0]?.includes("qemu-system") || id === undefined) continue;
       // What is bound into its jail says whose it is, also when the folder is gone by now.
       const mounts = await readFile(`/proc/${name}/mountinfo`, "utf8").catch(() => "");
-      if (mounts.includes(`${this.dataDir}/vms/${id}/`)) found.push({ pid: Number(name), id });
+      if (mounts.includes(`${this.dataDir}/vmms/${id}/`)) found.push({ pid: Number(name), id });
     }
     return found;
   }

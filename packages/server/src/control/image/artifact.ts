@@ -6,7 +6,7 @@ import { BlobError, type BlobSource } from "../../blobs/blob-store.ts";
 import { BuildError } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { errnoOf, invalidInput } from "../../lib/errors.ts";
-import { pause } from "../pause.ts";
+import { pause } from "../../lib/pause.ts";
 
 const ATTEMPTS = 3;
 const RETRY_MS = 2000;

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Duplex, PassThrough } from "node:stream";
-import type { Receipt } from "@torpor/protocol";
+import type { Receipt, Usage } from "@torpor/protocol";
 import {
   type BuildObserver,
   type CheckpointResult,
@@ -106,6 +106,18 @@ export class FakeHost implements HostClient {
   constructor(machine: FakeMachine, at: AtPoint = async () => {}) {
     this.#machine = machine;
     this.#at = at;
+  }
+
+  async usage(microvmId: string): Promise<Usage> {
+    const running = this.#machine.instances.get(microvmId)?.state === "running";
+    return {
+      microvmId,
+      process: running ? "running" : "none",
+      pssBytes: running ? 3 : null,
+      privateBytes: running ? 2 : null,
+      snapshotMemoryBytes: 1,
+      diskBytes: 4,
+    };
   }
 
   async buildTemplate(spec: TemplateSpec, observer: BuildObserver, signal: AbortSignal): Promise<Template> {

@@ -7,14 +7,19 @@ export interface Driver {
   /** A VMM that boots the guest kernel, running when this resolves. Its memory is a file shared with the host. */
   boot(spec: BootSpec, signal: AbortSignal): Promise<Vmm>;
   /**
-   * A VMM that holds the snapshot's memory and devices, paused: no instruction has run.
-   * @throws SnapshotError when the snapshot is incompatible or corrupt
+   * A VMM process with the template's memory mapped privately and no disk yet, which waits for a snapshot: made ahead
+   * of need, so that a restore spawns nothing.
    */
-  restore(spec: RestoreSpec, signal: AbortSignal): Promise<Vmm>;
+  prepare(spec: PrepareSpec, signal: AbortSignal): Promise<PreparedVmm>;
+  /**
+   * Reads a memory diff as a whole.
+   * @throws SnapshotError `corrupt`
+   */
+  verifyMemory(path: string, sha256: string, signal: AbortSignal): Promise<void>;
   /** The VMM that an earlier daemon left in `dir`; undefined unless pid, start time, name and socket agree. */
-  adopt(dir: InstanceDir, signal: AbortSignal): Promise<Vmm | undefined>;
+  adopt(dir: VmmDir, signal: AbortSignal): Promise<Vmm | undefined>;
   /** Ends whatever VMM `dir` names, adoptable or not, and waits until it is gone. */
-  destroy(dir: InstanceDir): Promise<void>;
+  destroy(dir: VmmDir): Promise<void>;
 }
 
 /** What a snapshot is compatible with: all of it must be equal at restore. */
@@ -25,9 +30,9 @@ export interface DriverFacts {
   readonly cpu: string;
 }
 
-/** Everything about one VMM in one place. */
-export interface InstanceDir {
-  /** The microvm's or build's id: it stands in the VMM's command line. */
+/** Everything about one VMM process in one place. */
+export interface VmmDir {
+  /** It stands in the VMM's command line. */
   readonly id: string;
   /** Ours alone (0700). */
   readonly path: string;
@@ -56,7 +61,7 @@ export interface Slot {
 }
 
 export interface BootSpec {
-  readonly dir: InstanceDir;
+  readonly dir: VmmDir;
   readonly shape: MachineShape;
   readonly slot: Slot;
   /** Raw root disk, written by the guest: in `dir.disks`, owned by the slot's uid. */
@@ -73,25 +78,54 @@ export interface TemplateFiles {
   readonly disk: string;
 }
 
-export interface RestoreSpec {
-  readonly dir: InstanceDir;
+export interface PrepareSpec {
+  readonly dir: VmmDir;
   readonly shape: MachineShape;
   readonly slot: Slot;
   readonly template: TemplateFiles;
+  /** Size of the disk that the guest sees. */
+  readonly diskBytes: number;
+}
+
+/** A memory diff, and the digest of its index, which holds checksums of all that is in it. */
+export interface MemoryFile {
+  readonly path: string;
+  readonly indexSha256: string;
+}
+
+export interface RestoreSpec {
   /** Sealed qcow2 layers in `dir.disks`, oldest first, between the template's disk and the active one. */
   readonly layers: readonly string[];
   /** Active qcow2 layer: in `dir.disks`, owned by the slot's uid. */
   readonly activeDisk: string;
-  /** Absent: the template itself. */
-  readonly snapshot?: { readonly devices: string; readonly memory: string; readonly memorySha256: string };
+  /** Device state; the VMM gets a copy. */
+  readonly devices: string;
+  /** Memory diffs, oldest first; none: the template's memory as it is. */
+  readonly memory: readonly MemoryFile[];
+}
+
+export interface PreparedVmm {
+  readonly pid: number;
+  readonly ended: Promise<string>;
+  /**
+   * The VMM holds the snapshot's memory, devices and disk, paused: no instruction has run. When it throws, the process
+   * is ended.
+   * @throws SnapshotError when the snapshot is incompatible or corrupt
+   */
+  restore(spec: RestoreSpec, signal: AbortSignal): Promise<Vmm>;
+  kill(): Promise<void>;
 }
 
 export interface MemoryDiff {
+  /** Of the whole file. */
   readonly sha256: string;
+  readonly indexSha256: string;
   readonly bytes: number;
   readonly dataPages: number;
   readonly scannedPages: number;
   readonly samePages: number;
+  /** Pages of the whole chain that count. */
+  readonly livePages: number;
 }
 
 export interface Vmm {
@@ -103,16 +137,36 @@ export interface Vmm {
   /** vCPUs stand still and the disk is flushed. */
   pause(): Promise<void>;
   running(): Promise<boolean>;
-  /** Bytes of memory that the VMM alone has: an upper bound of what a snapshot of it takes. */
+  /** Memory that the process alone has: an upper bound of what a snapshot of it takes. */
   privateBytes(): Promise<number>;
+  /** Its share of the memory that it has in common with others, and its own: takes milliseconds. */
+  pssBytes(): Promise<number>;
   /** While paused: the device state, without memory, as a new file in `dir.run`. */
   saveDevices(): Promise<string>;
-  /** While paused, of a restored VMM: the pages that differ from its template, durable at `out`. */
-  saveMemory(out: string, signal: AbortSignal): Promise<MemoryDiff>;
+  /**
+   * While paused, of a restored VMM: the pages that differ from its template and the diffs before this one (oldest
+   * first), durable at `out`.
+   */
+  saveMemory(out: string, parents: readonly string[], signal: AbortSignal): Promise<MemoryDiff>;
+  /**
+   * While paused: an image of the memory as it is now, in milliseconds whatever its size. The VMM may go on; the image
+   * costs what it changes from then on, until it is disposed of.
+   */
+  freeze(signal: AbortSignal): Promise<FrozenMemory>;
+  /**
+   * What the guest writes to its disk goes into `next` from here on, an empty qcow2 layer in `dir.disks` owned by the
+   * slot's uid, and no more into the layer before it.
+   */
+  switchDisk(next: string): Promise<void>;
   /** Lets go of the VMM, which runs on; a later daemon can adopt it. `ended` never resolves then. */
   detach(): void;
   /** SIGKILL, and waits until the process is gone. Everything that must be durable has been made so before. */
   kill(): Promise<void>;
+}
+
+export interface FrozenMemory extends AsyncDisposable {
+  /** As Vmm.saveMemory, of the moment when it was frozen. */
+  saveMemory(out: string, parents: readonly string[], signal: AbortSignal): Promise<MemoryDiff>;
 }
 
 export class SnapshotError extends Error {

@@ -1,7 +1,14 @@
+import { basename } from "node:path";
 import type { MachineShape } from "../driver.ts";
 
 /** Paths as the VMM sees them in its jail. */
 export const JAIL = { run: "/vm", disks: "/disks", template: "/template", boot: "/boot" } as const;
+/** The path by which the VMM knows a file in a folder that is bound into its jail. */
+export function jailed(path: string, folder: string, target: string): string {
+  if (!path.startsWith(`${folder}/`)) throw new Error(`${path} is not in ${folder}`);
+  return target + path.slice(folder.length);
+}
+
 /** Descriptors that the helper hands to the VMM. */
 const TAP_FD = 100;
 const QMP_FD = 101;
@@ -13,24 +20,18 @@ const GUEST_MAC = "52:54:00:00:00:01";
  */
 const TRANSLATION_BUFFER_MIB = 64;
 
+/** The disk's device; what is behind it can be changed until the guest runs. */
+export const DISK_DEVICE = "/machine/peripheral/blk0";
+
 export interface MachineArguments {
   readonly id: string;
   readonly accelerator: "kvm" | "tcg";
   readonly shape: MachineShape;
   /** `shared`: a template in the making. `private`: a clone, to which the file is read-only. */
   readonly memory: { readonly path: string; readonly mode: "shared" | "private" };
-  readonly disk: DiskArguments;
+  /** Raw disk of a template in the making; a clone's is attached when it is known. */
+  readonly disk: { readonly path: string } | { readonly bytes: number };
 }
-
-export type DiskArguments =
-  | { readonly kind: "raw"; readonly path: string }
-  | {
-      readonly kind: "overlay";
-      readonly base: string;
-      /** Oldest first. */
-      readonly layers: readonly string[];
-      readonly active: string;
-    };
 
 /** The machine: equal in templates and clones but for the memory's mode and the disk's files. */
 export function machineArguments(m: MachineArguments): string[] {
@@ -44,8 +45,8 @@ export function machineArguments(m: MachineArguments): string[] {
     ...["-global", "virtio-mmio.force-legacy=off"],
     // Both sides must have it: a clone's device state is loaded without the configuration section.
     ...["-global", "migration.send-configuration=off"],
-    ...diskArguments(m.disk),
-    ...["-device", "virtio-blk-device,drive=disk0"],
+    ...["-blockdev", JSON.stringify("path" in m.disk ? rawDisk(m.disk.path) : noDisk(m.disk.bytes))],
+    ...["-device", `virtio-blk-device,id=blk0,drive=${FIRST_NODE}`],
     ...["-netdev", `tap,id=net0,fd=${TAP_FD}`, "-device", `virtio-net-device,netdev=net0,mac=${GUEST_MAC}`],
     ...["-chardev", `file,id=serial0,path=${JAIL.run}/console.log,append=on`, "-serial", "chardev:serial0"],
     ...["-chardev", `socket,id=qmp0,fd=${QMP_FD},server=on,wait=off`, "-mon", "chardev=qmp0,mode=control"],
@@ -70,21 +71,41 @@ export function bootArguments(boot: { kernel: string; initramfs: string; tscKhz:
 
 export const INCOMING_ARGUMENTS: readonly string[] = ["-S", "-incoming", "defer"];
 
-/** The chain is spelled out, so that no name inside an image file is ever followed. */
-function diskArguments(disk: DiskArguments): string[] {
-  const node = (options: Record<string, unknown>): string[] => ["-blockdev", JSON.stringify(options)];
-  const file = (filename: string): Record<string, unknown> => ({ driver: "file", filename });
-  if (disk.kind === "raw")
-    return node({ driver: "raw", "node-name": "disk0", discard: "unmap", file: file(disk.path) });
-  const chain = node({ driver: "raw", "node-name": "base", "read-only": true, file: file(disk.base) });
-  let below = "base";
-  disk.layers.forEach((path, i) => {
-    const name = `layer${i}`;
-    chain.push(...node({ driver: "qcow2", "node-name": name, "read-only": true, backing: below, file: file(path) }));
-    below = name;
-  });
-  chain.push(
-    ...node({ driver: "qcow2", "node-name": "disk0", discard: "unmap", backing: below, file: file(disk.active) }),
-  );
-  return chain;
+const FIRST_NODE = "first";
+
+/** Options of `blockdev-add`. */
+export type BlockNode = Readonly<Record<string, unknown>>;
+
+const file = (filename: string): BlockNode => ({ driver: "file", filename });
+const rawDisk = (path: string): BlockNode => ({
+  driver: "raw",
+  "node-name": FIRST_NODE,
+  discard: "unmap",
+  file: file(path),
+});
+/** Stands in for the disk until the real one is attached: its size is fixed when the device is made. */
+const noDisk = (bytes: number): BlockNode => ({
+  driver: "null-co",
+  "node-name": FIRST_NODE,
+  size: bytes,
+  "read-zeroes": true,
+});
+
+/**
+ * The disk of a clone, as one node with everything below it. The chain is spelled out, so that no name inside an image
+ * file is ever followed.
+ * @param layers sealed ones, oldest first
+ */
+export function diskChain(base: string, layers: readonly string[], active: string): BlockNode {
+  let below: BlockNode = { driver: "raw", "read-only": true, file: file(base) };
+  for (const path of layers) below = { driver: "qcow2", "read-only": true, backing: below, file: file(path) };
+  return { ...newLayer(active), backing: below };
 }
+
+/** An empty layer that is to be put above the disk. */
+export function newLayer(path: string): BlockNode {
+  return { driver: "qcow2", "node-name": nodeOf(path), discard: "unmap", backing: null, file: file(path) };
+}
+
+/** The block node that writes a layer: named after its file, so that whoever adopts the VMM knows it. */
+export const nodeOf = (path: string): string => basename(path, ".qcow2");

@@ -1,29 +1,22 @@
 import { spawn } from "node:child_process";
-import { constants } from "node:fs";
-import { chown, copyFile, open, readFile, rm, stat } from "node:fs/promises";
+import { open, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Cleanup } from "../../../lib/cleanup.ts";
 import { errnoOf, messageOf } from "../../../lib/errors.ts";
 import type { Log } from "../../../lib/log.ts";
 import { run } from "../../../lib/run.ts";
-import {
-  type BootSpec,
-  type Driver,
-  type DriverFacts,
-  type InstanceDir,
-  type RestoreSpec,
-  type Slot,
-  SnapshotError,
-  type Vmm,
-} from "../driver.ts";
-import { bootArguments, cpuModel, INCOMING_ARGUMENTS, JAIL, MACHINE, machineArguments } from "./arguments.ts";
+import type { BootSpec, Driver, DriverFacts, PreparedVmm, PrepareSpec, Slot, Vmm, VmmDir } from "../driver.ts";
+import { bootArguments, cpuModel, INCOMING_ARGUMENTS, JAIL, jailed, MACHINE, machineArguments } from "./arguments.ts";
+import type { GuestMemory } from "./guest-memory.ts";
+import { PreparedQemu } from "./prepared.ts";
 import { alive, commandLine, identify, type ProcessIdentity } from "./process.ts";
 import { Qmp } from "./qmp.ts";
-import { endProcess, lastWords, loadDevices, QemuVmm } from "./vmm.ts";
+import { endProcess, lastWords, QemuVmm, type QemuVmmParts } from "./vmm.ts";
 
 export interface QemuOptions {
   readonly qemu: string;
   readonly helper: string;
+  readonly memory: GuestMemory;
   readonly accelerator: "kvm" | "tcg";
   readonly version: string;
   readonly log: Log;
@@ -65,61 +58,39 @@ export class QemuDriver implements Driver {
         accelerator: this.#options.accelerator,
         shape: spec.shape,
         memory: { path: `${JAIL.run}/memory`, mode: "shared" },
-        disk: { kind: "raw", path: jailed(spec.disk, spec.dir.disks, JAIL.disks) },
+        disk: { path: jailed(spec.disk, spec.dir.disks, JAIL.disks) },
       }),
       ...bootArguments({ kernel: boot, initramfs, tscKhz: await hostTscKhz() }),
       "-S",
     ];
     const binds = [`${spec.kernel}:${boot}`, `${spec.initramfs}:${initramfs}`];
-    const vmm = await this.#spawn(spec.dir, spec.slot, undefined, binds, args, signal);
-    await vmm.vmm.run();
-    return vmm.vmm;
+    const vmm = new QemuVmm(await this.#spawn(spec.dir, spec.slot, undefined, binds, args, signal));
+    await vmm.run();
+    return vmm;
   }
 
-  async restore(spec: RestoreSpec, signal: AbortSignal): Promise<Vmm> {
+  async prepare(spec: PrepareSpec, signal: AbortSignal): Promise<PreparedVmm> {
+    const { template } = spec;
     const args = [
       ...machineArguments({
         id: spec.dir.id,
         accelerator: this.#options.accelerator,
         shape: spec.shape,
-        memory: { path: jailed(spec.template.memory, spec.template.path, JAIL.template), mode: "private" },
-        disk: {
-          kind: "overlay",
-          base: jailed(spec.template.disk, spec.template.path, JAIL.template),
-          layers: spec.layers.map((path) => jailed(path, spec.dir.disks, JAIL.disks)),
-          active: jailed(spec.activeDisk, spec.dir.disks, JAIL.disks),
-        },
+        memory: { path: jailed(template.memory, template.path, JAIL.template), mode: "private" },
+        disk: { bytes: spec.diskBytes },
       }),
       ...INCOMING_ARGUMENTS,
     ];
-    const binds = [`${spec.template.path}:${JAIL.template}`];
-    await using undo = new Cleanup(this.#options.log);
-    const { vmm, qmp } = await this.#spawn(spec.dir, spec.slot, spec.template.memory, binds, args, signal);
-    undo.add("vmm", () => vmm.kill());
-
-    const devices = join(spec.dir.run, "devices-in");
-    const putDevices = async (): Promise<void> => {
-      await rm(devices, { force: true });
-      await copyFile(spec.snapshot?.devices ?? spec.template.devices, devices, constants.COPYFILE_EXCL);
-      await chown(devices, spec.slot.uid, spec.slot.uid);
-    };
-    // Memory must be there when devices are loaded; their file is put in place meanwhile.
-    const [memory, state] = await Promise.allSettled([this.#loadMemory(vmm.pid, spec, signal), putDevices()]);
-    if (memory.status === "rejected") throw memory.reason;
-    if (state.status === "rejected") throw state.reason;
-    try {
-      await loadDevices(qmp, `${JAIL.run}/devices-in`);
-    } catch (err) {
-      const said = await lastWords(spec.dir);
-      throw new SnapshotError("corrupt", `the VMM refused the snapshot: ${messageOf(err)}${said}`, { cause: err });
-    } finally {
-      await rm(devices, { force: true });
-    }
-    undo.release();
-    return vmm;
+    const binds = [`${template.path}:${JAIL.template}`];
+    const parts = await this.#spawn(spec.dir, spec.slot, template.memory, binds, args, signal);
+    return new PreparedQemu(parts, spec);
   }
 
-  async adopt(dir: InstanceDir, signal: AbortSignal): Promise<Vmm | undefined> {
+  async verifyMemory(path: string, sha256: string, signal: AbortSignal): Promise<void> {
+    await this.#options.memory.verify({ path, sha256 }, signal);
+  }
+
+  async adopt(dir: VmmDir, signal: AbortSignal): Promise<Vmm | undefined> {
     const record = await readRecord(dir);
     if (!record || !isOurs(dir, record)) return undefined;
     let qmp: Qmp;
@@ -130,23 +101,23 @@ export class QemuDriver implements Driver {
       return undefined;
     }
     const templateMemory = record.templateMemory ?? undefined;
-    const { helper } = this.#options;
-    return new QemuVmm({ dir, process: record, qmp, helper, templateMemory, exit: undefined });
+    const { memory } = this.#options;
+    return new QemuVmm({ dir, process: record, qmp, memory, templateMemory, exit: undefined });
   }
 
-  async destroy(dir: InstanceDir): Promise<void> {
+  async destroy(dir: VmmDir): Promise<void> {
     const record = await readRecord(dir);
     if (record && isOurs(dir, record)) await endProcess(record);
   }
 
   async #spawn(
-    dir: InstanceDir,
+    dir: VmmDir,
     slot: Slot,
     templateMemory: string | undefined,
     binds: readonly string[],
     qemuArgs: readonly string[],
     signal: AbortSignal,
-  ): Promise<{ vmm: QemuVmm; qmp: Qmp }> {
+  ): Promise<QemuVmmParts> {
     signal.throwIfAborted();
     const { qemu, helper, accelerator } = this.#options;
     const socket = join(dir.path, "vmm.sock");
@@ -191,30 +162,13 @@ export class QemuDriver implements Driver {
       throw new Error(`the VMM did not come up: ${messageOf(err)}${await lastWords(dir)}`, { cause: err });
     }
     undo.release();
-    return { vmm: new QemuVmm({ dir, process: identity, qmp, helper, templateMemory, exit }), qmp };
-  }
-
-  async #loadMemory(pid: number, spec: RestoreSpec, signal: AbortSignal): Promise<void> {
-    if (!spec.snapshot) return;
-    const { memory, memorySha256 } = spec.snapshot;
-    const args = ["load-memory", "--pid", String(pid), "--template", spec.template.memory];
-    try {
-      await run(this.#options.helper, [...args, "--in", memory, "--sha256", memorySha256], { signal });
-    } catch (err) {
-      signal.throwIfAborted();
-      throw new SnapshotError("corrupt", messageOf(err), { cause: err });
-    }
+    return { dir, process: identity, qmp, memory: this.#options.memory, templateMemory, exit };
   }
 }
 
-function jailed(path: string, folder: string, target: string): string {
-  if (!path.startsWith(`${folder}/`)) throw new Error(`${path} is not in ${folder}`);
-  return target + path.slice(folder.length);
-}
+const recordFile = (dir: VmmDir): string => join(dir.path, "vmm.json");
 
-const recordFile = (dir: InstanceDir): string => join(dir.path, "vmm.json");
-
-async function readRecord(dir: InstanceDir): Promise<VmmRecord | undefined> {
+async function readRecord(dir: VmmDir): Promise<VmmRecord | undefined> {
   try {
     return JSON.parse(await readFile(recordFile(dir), "utf8")) as VmmRecord;
   } catch (err) {
@@ -224,7 +178,7 @@ async function readRecord(dir: InstanceDir): Promise<VmmRecord | undefined> {
 }
 
 /** The same process as then, and it says of itself that it is this instance's VMM. */
-function isOurs(dir: InstanceDir, record: VmmRecord): boolean {
+function isOurs(dir: VmmDir, record: VmmRecord): boolean {
   if (!alive(record)) return false;
   const args = commandLine(record.pid);
   return args[args.indexOf("-name") + 1] === dir.id;

@@ -11,6 +11,10 @@ export type QmpCommand =
   | "cont"
   | "migrate-set-capabilities"
   | "migrate-incoming"
+  | "blockdev-add"
+  | "blockdev-snapshot"
+  | "qom-get"
+  | "qom-set"
   | "xen-save-devices-state";
 
 export interface QmpEvent {

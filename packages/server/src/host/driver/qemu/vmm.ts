@@ -2,22 +2,22 @@ import { constants } from "node:fs";
 import { open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf } from "../../../lib/errors.ts";
-import { run } from "../../../lib/run.ts";
 import { printable } from "../../../lib/text.ts";
-import type { InstanceDir, MemoryDiff, Vmm } from "../driver.ts";
-import { JAIL } from "./arguments.ts";
+import type { FrozenMemory, MemoryDiff, Vmm, VmmDir } from "../driver.ts";
+import { DISK_DEVICE, JAIL, jailed, newLayer, nodeOf } from "./arguments.ts";
+import type { GuestMemory } from "./guest-memory.ts";
 import { alive, type ProcessIdentity } from "./process.ts";
 import type { Qmp } from "./qmp.ts";
 
-/** Longest time for saving or loading device state; it takes milliseconds. */
-const MIGRATION_MS = 30_000;
+/** Longest time for saving device state; it takes milliseconds. */
+const SAVE_MS = 30_000;
 const EXIT_POLL_MS = 5;
 
 export interface QemuVmmParts {
-  readonly dir: InstanceDir;
+  readonly dir: VmmDir;
   readonly process: ProcessIdentity;
   readonly qmp: Qmp;
-  readonly helper: string;
+  readonly memory: GuestMemory;
   /** Memory file of the template; absent for a VMM that is to become one. */
   readonly templateMemory: string | undefined;
   /** How the process ended, once it has; undefined when it is no child of this daemon. */
@@ -57,9 +57,15 @@ export class QemuVmm implements Vmm {
     return status?.running === true;
   }
 
+  /** From a counter: to add up the mapping itself takes milliseconds. Source: proc(5), RssAnon */
   async privateBytes(): Promise<number> {
+    const status = await readFile(`/proc/${this.pid}/status`, "utf8");
+    return Number(/^RssAnon:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
+  }
+
+  async pssBytes(): Promise<number> {
     const rollup = await readFile(`/proc/${this.pid}/smaps_rollup`, "utf8");
-    return Number(/^Private_Dirty:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024;
+    return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024;
   }
 
   /**
@@ -71,15 +77,28 @@ export class QemuVmm implements Vmm {
     const out = join(this.#parts.dir.run, "devices");
     await rm(out, { force: true });
     const filename = `${JAIL.run}/devices`;
-    await this.#parts.qmp.execute("xen-save-devices-state", { filename, live: false }, MIGRATION_MS);
+    await this.#parts.qmp.execute("xen-save-devices-state", { filename, live: false }, SAVE_MS);
     return out;
   }
 
-  async saveMemory(out: string, signal: AbortSignal): Promise<MemoryDiff> {
-    const template = this.#parts.templateMemory;
-    if (template === undefined) throw new Error("a booted VMM has its memory in its own file");
-    const args = ["save-memory", "--pid", String(this.pid), "--template", template, "--out", out];
-    return JSON.parse(await run(this.#parts.helper, args, { signal })) as MemoryDiff;
+  async saveMemory(out: string, parents: readonly string[], signal: AbortSignal): Promise<MemoryDiff> {
+    return await this.#save(this.pid, out, parents, signal);
+  }
+
+  async freeze(signal: AbortSignal): Promise<FrozenMemory> {
+    const { memory } = this.#parts;
+    const frozen = await memory.freeze(this.pid, this.#template(), signal);
+    return {
+      saveMemory: (out, parents, saveSignal) => this.#save(frozen, out, parents, saveSignal),
+      [Symbol.asyncDispose]: () => memory.thaw(frozen),
+    };
+  }
+
+  async switchDisk(next: string): Promise<void> {
+    const { dir, qmp } = this.#parts;
+    const node = await qmp.execute("qom-get", { path: DISK_DEVICE, property: "drive" });
+    await qmp.execute("blockdev-add", { ...newLayer(jailed(next, dir.disks, JAIL.disks)) });
+    await qmp.execute("blockdev-snapshot", { node, overlay: nodeOf(next) });
   }
 
   detach(): void {
@@ -92,17 +111,16 @@ export class QemuVmm implements Vmm {
     this.#parts.qmp.close();
     await this.ended;
   }
-}
 
-/** Loads device state into a VMM that waits for it, and waits for the end. */
-export async function loadDevices(qmp: Qmp, filename: string): Promise<void> {
-  await qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "events", state: true }] });
-  const final = new Set(["completed", "failed", "cancelled"]);
-  const end = qmp.event((e) => e.event === "MIGRATION" && final.has(String(e.data.status)), MIGRATION_MS);
-  end.catch(() => {}); // awaited below, unless the command itself fails
-  await qmp.execute("migrate-incoming", { uri: `file:${filename}` });
-  const { data } = await end;
-  if (data.status !== "completed") throw new Error(`device state: ${String(data.status)}`);
+  async #save(pid: number, out: string, parents: readonly string[], signal: AbortSignal): Promise<MemoryDiff> {
+    return await this.#parts.memory.save({ pid, template: this.#template(), out, parents }, signal);
+  }
+
+  #template(): string {
+    const { templateMemory } = this.#parts;
+    if (templateMemory === undefined) throw new Error("a booted VMM has its memory in its own file");
+    return templateMemory;
+  }
 }
 
 /** SIGKILL, and waits. A no-op for a process that is gone, or whose id belongs to another one by now. */
@@ -118,7 +136,7 @@ export async function endProcess(process_: ProcessIdentity): Promise<void> {
 }
 
 /** The end of the VMM's own messages and of the guest's console: the only witnesses of a silent death. */
-export async function lastWords(dir: InstanceDir): Promise<string> {
+export async function lastWords(dir: VmmDir): Promise<string> {
   const messages = await tail(join(dir.path, "vmm.log"), 1024);
   const console_ = await tail(join(dir.run, "console.log"), 1024);
   const parts = [messages && `its messages: ${messages}`, console_ && `the guest's console: ${console_}`];

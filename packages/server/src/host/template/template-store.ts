@@ -1,11 +1,11 @@
 import { readdir, rename, rm, writeFile } from "node:fs/promises";
-import { syncFolder } from "../lib/atomic-file.ts";
-import { run } from "../lib/run.ts";
-import type { Driver, TemplateFiles } from "./driver/driver.ts";
-import { HostError } from "./host-client.ts";
-import type { HostLayout } from "./layout.ts";
-import { checkCompatible, readTemplateManifest, type TemplateManifest } from "./manifest.ts";
-import { verifyDevices } from "./snapshot.ts";
+import { syncFolder } from "../../lib/atomic-file.ts";
+import { run } from "../../lib/run.ts";
+import type { Driver, TemplateFiles } from "../driver/driver.ts";
+import { HostError } from "../host-client.ts";
+import type { HostLayout } from "../layout.ts";
+import { checkCompatible, readTemplateManifest, type TemplateManifest } from "../snapshot/manifest.ts";
+import { verifyDevices } from "../snapshot/snapshot.ts";
 
 export interface OpenTemplate {
   readonly files: TemplateFiles;

@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { errnoOf, messageOf } from "../lib/errors.ts";
-import type { DriverFacts } from "./driver/driver.ts";
-import { HostError } from "./host-client.ts";
+import { errnoOf, messageOf } from "../../lib/errors.ts";
+import type { DriverFacts } from "../driver/driver.ts";
+import { HostError } from "../host-client.ts";
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.number().int().nonnegative();
@@ -24,6 +24,8 @@ const templateManifest = z.object({
   agentVersion: z.string(),
   shape: z.object({ memoryMib: count, vcpus: count }),
   diskBytes: count,
+  /** What the workload listened on when the snapshot was taken; null when that is not known. */
+  port: z.number().int().nullable(),
   /** Number of the last line that the workload wrote before the snapshot: clones' logs begin after it. */
   logSeq: count,
   memory: z.object({ sha256, dataBytes: count }),
@@ -32,16 +34,32 @@ const templateManifest = z.object({
 });
 export type TemplateManifest = z.infer<typeof templateManifest>;
 
+const fileName = (pattern: RegExp) => z.string().regex(pattern);
 const snapshotManifest = z.object({
-  schema: z.literal(1),
+  schema: z.literal(2),
+  /** The microvm that it was taken of. */
   microvmId: z.string(),
   templateId: z.string(),
   createdAt: z.string(),
   compatibility,
+  /** Number of the last line of the workload that had been collected: what continues from here goes on behind it. */
+  logSeq: count,
   devices: z.object({ sha256, bytes: count }),
-  memory: z.object({ sha256, bytes: count }),
-  /** Disk layers above the template's, oldest first: names in the instance's `disks`. */
-  layers: z.array(z.string().regex(/^disk-\d+\.qcow2$/)),
+  /** Diffs against the template, oldest first: a page's newest one counts. */
+  memory: z
+    .array(
+      z.object({
+        file: fileName(/^memory-\d+\.diff$/),
+        sha256,
+        indexSha256: sha256,
+        bytes: count,
+        pages: count,
+        livePages: count,
+      }),
+    )
+    .min(1),
+  /** Disk layers above the template's disk, oldest first. */
+  layers: z.array(fileName(/^disk-\d+\.qcow2$/)),
 });
 export type SnapshotManifest = z.infer<typeof snapshotManifest>;
 

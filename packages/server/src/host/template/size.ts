@@ -1,4 +1,4 @@
-import type { MachineShape } from "./driver/driver.ts";
+import type { MachineShape } from "../driver/driver.ts";
 
 /** What follows from an image's baseline memory. Source: the service's size table. */
 const SIZES = [

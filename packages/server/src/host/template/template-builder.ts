@@ -1,19 +1,19 @@
 import { randomBytes } from "node:crypto";
 import { chmod, chown, mkdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Cleanup } from "../lib/cleanup.ts";
-import { messageOf } from "../lib/errors.ts";
-import type { Log } from "../lib/log.ts";
-import { run } from "../lib/run.ts";
-import { Stopwatch } from "../lib/stopwatch.ts";
-import { printable } from "../lib/text.ts";
-import { Agent } from "./agent/agent.ts";
-import { AgentError } from "./agent/connection.ts";
-import type { GuestArtifacts } from "./artifacts.ts";
-import type { Builder } from "./builder/builder.ts";
-import type { ContainerConfig } from "./builder/container-config.ts";
-import { requireSpace } from "./disk-space.ts";
-import type { Driver, InstanceDir, MachineShape, Slot, Vmm } from "./driver/driver.ts";
+import { Cleanup } from "../../lib/cleanup.ts";
+import { messageOf } from "../../lib/errors.ts";
+import type { Log } from "../../lib/log.ts";
+import { run } from "../../lib/run.ts";
+import { Stopwatch } from "../../lib/stopwatch.ts";
+import { printable } from "../../lib/text.ts";
+import { Agent } from "../agent/agent.ts";
+import { AgentError } from "../agent/connection.ts";
+import type { GuestArtifacts } from "../artifacts.ts";
+import type { Builder } from "../builder/builder.ts";
+import type { ContainerConfig } from "../builder/container-config.ts";
+import { requireSpace } from "../disk-space.ts";
+import type { Driver, MachineShape, Slot, Vmm, VmmDir } from "../driver/driver.ts";
 import {
   BuildError,
   type BuildObserver,
@@ -21,19 +21,21 @@ import {
   HostError,
   type Template,
   type TemplateSpec,
-} from "./host-client.ts";
-import { assumeIdentity } from "./instance.ts";
-import { createInstanceDir, type HostLayout, resetRunDir } from "./layout.ts";
-import { compatibilityOf } from "./manifest.ts";
-import type { SlotPool } from "./network/slot-pool.ts";
+} from "../host-client.ts";
+import { assumeIdentity } from "../instance/identity.ts";
+import { type HostLayout, resetRunDir } from "../layout.ts";
+import type { SlotPool } from "../network/slot-pool.ts";
+import { compatibilityOf } from "../snapshot/manifest.ts";
+import { keepDevices } from "../snapshot/snapshot.ts";
+import type { Cells } from "../supply/cell.ts";
 import { machineShape } from "./size.ts";
-import { keepDevices } from "./snapshot.ts";
 import type { TemplateStore } from "./template-store.ts";
 
 export interface TemplateBuilderDeps {
   readonly layout: HostLayout;
   readonly driver: Driver;
-  readonly slots: SlotPool;
+  readonly cells: Cells;
+  readonly slots: Pick<SlotPool, "resolvConf">;
   readonly templates: TemplateStore;
   readonly builder: Builder;
   readonly artifacts: GuestArtifacts;
@@ -63,20 +65,16 @@ export class TemplateBuilder {
 
   /** @throws BuildError for what the user can mend; anything else is ours */
   async build(spec: TemplateSpec, observer: BuildObserver, signal: AbortSignal): Promise<Template> {
-    const { layout, driver, slots, templates, log } = this.#deps;
+    const { layout, driver, cells, slots, templates, log } = this.#deps;
     const watch = new Stopwatch("build");
     const size = machineShape(spec.memoryMib, this.#deps.burst, driver.facts.accelerator);
     // What a small image takes; a large one that fills the disk is stopped by ENOSPC and leaves nothing.
     await this.#requireSpace(512 * 2 ** 20 + (size.memoryMib * 2 ** 20) / 4);
     await using undo = new Cleanup(log);
-    const dir = layout.instance(`build-${spec.templateId}`);
-    await rm(dir.path, { recursive: true, force: true });
-    await createInstanceDir(dir);
-    undo.add("build directory", () => rm(dir.path, { recursive: true, force: true }));
-
+    const cell = await cells.create();
+    undo.add("cell", () => cells.remove(cell));
+    const { dir, slot } = cell;
     const disk = join(dir.disks, "disk.raw");
-    const slot = await slots.take();
-    undo.add("slot", () => slots.release(slot));
     const built = await this.#deps.builder.build(
       {
         buildId: spec.templateId,
@@ -104,7 +102,10 @@ export class TemplateBuilder {
     undo.add("output", () => output.stop());
     observer.phase("ready");
     await this.#start(agent, built.container, spec, signal);
-    await Promise.race([this.#ready(agent, spec, built.container, output, observer, signal), output.failure(vmm)]);
+    const port = await Promise.race([
+      this.#ready(agent, spec, built.container, output, observer, signal),
+      output.failure(vmm),
+    ]);
     watch.mark("ready");
 
     observer.phase("snapshot");
@@ -130,6 +131,7 @@ export class TemplateBuilder {
       agentVersion: this.#deps.artifacts.initramfs.agentVersion,
       shape: { memoryMib: size.memoryMib, vcpus: size.vcpus },
       diskBytes: size.diskGib * 2 ** 30,
+      port,
       logSeq,
       memory,
       devices,
@@ -158,7 +160,7 @@ export class TemplateBuilder {
 
   /** Cold boot with a watchdog: a guest that hangs before its agent runs is started again. */
   async #boot(
-    dir: InstanceDir,
+    dir: VmmDir,
     shape: MachineShape,
     slot: Slot,
     disk: string,
@@ -223,7 +225,10 @@ export class TemplateBuilder {
     }
   }
 
-  /** @throws BuildError with the service's sentence when the workload does not get ready */
+  /**
+   * @returns the port that the workload listens on, if that is known
+   * @throws BuildError with the service's sentence when the workload does not get ready
+   */
   async #ready(
     agent: Agent,
     spec: TemplateSpec,
@@ -231,16 +236,17 @@ export class TemplateBuilder {
     output: BuildOutput,
     observer: BuildObserver,
     signal: AbortSignal,
-  ): Promise<void> {
-    if (spec.ready) return await callUntilReady(agent, "ready", spec.ready, signal);
+  ): Promise<number | null> {
     const ports = container.exposedPorts.length > 0 ? container.exposedPorts : [DEFAULT_PORT];
-    const result = await agent.listening(ports, this.#deps.readyGraceMs, signal);
+    if (spec.ready) await callUntilReady(agent, "ready", spec.ready, signal);
+    const result = await agent.listening(ports, spec.ready ? 0 : this.#deps.readyGraceMs, signal);
     if ("exitCode" in result) throw output.exitError(result.exitCode);
     if (result.port !== null) observer.log(`The workload listens on port ${result.port}.\n`);
-    else
+    else if (!spec.ready)
       observer.log(
         `Nothing listens on port ${ports.join(", ")} after ${this.#deps.readyGraceMs / 1000} s and there is no ready hook: the snapshot is taken now.\n`,
       );
+    return result.port;
   }
 
   /** Ours and read-only from here on, as sparse as it can be, durable. */

@@ -1,4 +1,4 @@
-import type { Clock } from "../lib/clock.ts";
+import type { Clock } from "./clock.ts";
 
 /** @throws the signal's reason */
 export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {

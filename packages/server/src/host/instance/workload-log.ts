@@ -2,8 +2,8 @@ import { EventEmitter, once } from "node:events";
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, rename, stat } from "node:fs/promises";
 import { createInterface } from "node:readline";
-import { errnoOf } from "../lib/errors.ts";
-import type { LogLine } from "./host-client.ts";
+import { errnoOf } from "../../lib/errors.ts";
+import type { LogLine } from "../host-client.ts";
 
 /** Two files of this size at most a microvm: the newest lines are what is asked for. */
 const MAX_BYTES = 4 << 20;
@@ -34,6 +34,11 @@ export class WorkloadLog {
   /** Lines up to this number belong to the time before the microvm. */
   skipTo(seq: number): void {
     this.#lastSeq = Math.max(this.#lastSeq, seq);
+  }
+
+  /** The workload is again where it was at this line: what it writes from there on counts, though it had been further. */
+  rewindTo(seq: number): void {
+    this.#lastSeq = seq;
   }
 
   /** In order. A full disk loses lines, never the microvm. */

@@ -1,0 +1,606 @@
+import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import type { Receipt, Usage } from "@torpor/protocol";
+import { Cleanup } from "../../lib/cleanup.ts";
+import { errnoOf } from "../../lib/errors.ts";
+import type { Limiter } from "../../lib/limiter.ts";
+import type { Log } from "../../lib/log.ts";
+import { Stopwatch } from "../../lib/stopwatch.ts";
+import { Agent } from "../agent/agent.ts";
+import { requireSpace } from "../disk-space.ts";
+import { type Driver, SnapshotError } from "../driver/driver.ts";
+import {
+  type CheckpointResult,
+  ConnectError,
+  type HookCall,
+  HookError,
+  type HookName,
+  HostError,
+  type InstanceExit,
+  type InventoryItem,
+  type LaunchSpec,
+} from "../host-client.ts";
+import { createInstanceDir, type InstanceDir } from "../layout.ts";
+import { checkCompatible } from "../snapshot/manifest.ts";
+import {
+  cloneSnapshot,
+  cloneWithLayer,
+  diskBytes,
+  layersOf,
+  memoryBytes,
+  type Snapshot,
+  type SnapshotParts,
+  sealLayers,
+  writeSnapshot,
+} from "../snapshot/snapshot.ts";
+import { openUntrusted } from "../snapshot/untrusted-file.ts";
+import { type Cells, createLayer, layerName } from "../supply/cell.ts";
+import type { Clone, Supply } from "../supply/supply.ts";
+import type { TemplateStore } from "../template/template-store.ts";
+import { type Capture, capture } from "./capture.ts";
+import { assumeIdentity, KEEP_MACHINE_ID } from "./identity.ts";
+import { type InstanceRecord, readRecord, writeRecord } from "./instance-record.ts";
+import { RestorePoints } from "./restore-points.ts";
+import { Standby, type StandbyDeps } from "./standby.ts";
+import { Upkeep } from "./upkeep.ts";
+import type { WorkloadLog } from "./workload-log.ts";
+import { watchWorkload } from "./workload-watch.ts";
+
+export interface InstanceDeps extends StandbyDeps {
+  readonly driver: Driver;
+  readonly cells: Cells;
+  readonly supply: Supply;
+  readonly limiter: Limiter;
+  readonly templates: TemplateStore;
+  /** One durable layer at `out` in place of many, oldest first. */
+  readonly mergeLayers: (
+    out: string,
+    diskBytes: number,
+    layers: readonly string[],
+    signal: AbortSignal,
+  ) => Promise<void>;
+  readonly reservedDiskMib: number;
+}
+
+/** What an instance has while a VMM is there. */
+interface Live extends Clone {
+  readonly agent: Agent;
+  readonly watching: AbortController;
+}
+
+const CONSOLE_MAX = 1 << 20;
+/** Layers that a disk consists of; more are merged while the microvm sleeps. */
+const MAX_LAYERS = 8;
+
+/** One microvm's incarnation on this host. Calls must not overlap; LocalHost sees to it. */
+export class Instance {
+  readonly id: string;
+  readonly dir: InstanceDir;
+  readonly logs: WorkloadLog;
+  readonly #deps: InstanceDeps;
+  readonly #log: Log;
+  readonly #onExit: (exit: InstanceExit) => void;
+  #record: InstanceRecord | undefined;
+  #live: Live | undefined;
+  #standby: Standby | undefined;
+  readonly #points: RestorePoints;
+  readonly #upkeep = new Upkeep();
+  #exited = false;
+  /** Found on disk, and not yet looked at: recover() comes before anything else. */
+  needsRecovery = false;
+
+  constructor(dir: InstanceDir, logs: WorkloadLog, deps: InstanceDeps, onExit: (exit: InstanceExit) => void) {
+    this.id = dir.id;
+    this.dir = dir;
+    this.logs = logs;
+    this.#deps = deps;
+    this.#log = deps.log.child({ microvmId: dir.id });
+    this.#points = new RestorePoints(dir.snapshots, this.#log);
+    this.#onExit = onExit;
+  }
+
+  /** @param origin the checkpoint that it continues from, instead of the template */
+  async launch(spec: LaunchSpec, origin: Snapshot | undefined, signal: AbortSignal): Promise<Receipt> {
+    const watch = new Stopwatch("launch");
+    const { supply, limiter } = this.#deps;
+    const template = await this.#deps.templates.open(spec.templateId);
+    watch.mark("template");
+    await using undo = new Cleanup(this.#log);
+    await createInstanceDir(this.dir);
+    undo.add("instance directory", () => rm(this.dir.path, { recursive: true, force: true }));
+    const forked = origin && this.#fitting(origin);
+    if (forked) {
+      await this.#points.add(1, (path) => cloneSnapshot(forked, path));
+      watch.bytesRead = memoryBytes(forked);
+      watch.mark("origin");
+    }
+
+    const start = async (taken: Clone): Promise<Clone> => {
+      undo.add("clone", () => supply.discard(taken));
+      for (const what of taken.reused) watch.reused(what);
+      watch.mark("restore");
+      await this.#write({ ...this.#recordOf(spec, taken), phase: "launching" });
+      await taken.vmm.run();
+      watch.mark("continue");
+      await assumeIdentity(new Agent(taken.cell.slot.address), this.id, randomBytes(16), signal);
+      watch.mark("identity");
+      return taken;
+    };
+    // One that stands ready waits for nobody's turn.
+    const primed = forked ? undefined : supply.takePrimed(spec.templateId);
+    const clone = primed
+      ? await start(primed)
+      : await limiter.run("urgent", signal, async () => {
+          watch.mark("turn");
+          return await start(await supply.clone(template, forked && (await this.#points.open(1)), signal));
+        });
+    const agent = new Agent(clone.cell.slot.address);
+    if (spec.runHook) {
+      const body = JSON.stringify({ microvmId: this.id, runHookPayload: spec.runHook.payload });
+      await this.#hook(agent, "run", spec.runHook, body, signal);
+      watch.mark("run hook");
+    }
+    await this.#write({ ...this.#recordOf(spec, clone), phase: "running" });
+    watch.mark("record");
+    undo.release();
+    this.logs.skipTo((origin ?? template).manifest.logSeq);
+    this.#go(clone);
+    return watch.receipt();
+  }
+
+  async suspend(hook: HookCall | undefined, signal: AbortSignal): Promise<Receipt> {
+    const watch = new Stopwatch("suspend");
+    const live = this.#requireLive();
+    const record = this.#requireRecord();
+    if (hook) {
+      await this.#hook(live.agent, "suspend", hook, null, signal);
+      watch.mark("suspend hook");
+    }
+    await this.#requireSpace(live);
+    const number = record.snapshot + 1;
+    await this.#deps.limiter.run("urgent", signal, async () => {
+      watch.mark("turn");
+      await live.vmm.pause();
+      watch.mark("pause");
+      try {
+        const parts: SnapshotParts = {
+          ...(await this.#partsOf(live)),
+          saveMemory: (out, parents) => live.vmm.saveMemory(out, parents, signal),
+          saveDevices: () => live.vmm.saveDevices(),
+        };
+        // From here on it is suspended, whatever happens to us.
+        const { manifest } = await this.#points.add(number, (path) => writeSnapshot(path, parts));
+        watch.bytesWritten = (manifest.memory.at(-1)?.bytes ?? 0) + manifest.devices.bytes;
+      } catch (err) {
+        await live.vmm.run();
+        if (err instanceof HostError || signal.aborted) throw err;
+        throw new HostError("internal", "the snapshot could not be made; the microvm runs on", { cause: err });
+      }
+    });
+    watch.mark("snapshot");
+    await this.#becomeSuspended(number);
+    watch.mark("record");
+    await this.#rest(live);
+    watch.mark("end");
+    return watch.receipt();
+  }
+
+  async resume(hook: HookCall | undefined, signal: AbortSignal): Promise<Receipt> {
+    const watch = new Stopwatch("resume");
+    await this.#upkeep.stop();
+    const record = this.#requireRecord();
+    if (record.phase !== "suspended") throw new HostError("internal", `microvm ${this.id} is not suspended`);
+    await using undo = new Cleanup(this.#log);
+    const start = async (awake: Clone): Promise<Clone> => {
+      undo.add("clone", () => this.#deps.supply.discard(awake));
+      for (const what of awake.reused) watch.reused(what);
+      watch.mark("restore");
+      undo.add("record", () => this.#write(record));
+      // Before the first instruction: from here on the guest has moved on.
+      await this.#write({ ...record, phase: "running", vmm: vmmOf(awake), layer: awake.layer });
+      await awake.vmm.run();
+      watch.mark("continue");
+      await assumeIdentity(new Agent(awake.cell.slot.address), this.id, KEEP_MACHINE_ID, signal);
+      watch.mark("identity");
+      return awake;
+    };
+    const standby = await this.#wake();
+    const clone = standby
+      ? await start(standby)
+      : await this.#deps.limiter.run("urgent", signal, async () => {
+          watch.mark("turn");
+          return await start(await this.#restore(record, watch, signal));
+        });
+    undo.release();
+    const { agent } = this.#go(clone);
+    if (hook) {
+      await this.#hook(agent, "resume", hook, null, signal);
+      watch.mark("resume hook");
+    }
+    return watch.receipt();
+  }
+
+  /** A restore point at `path`; the instance goes on as it was. */
+  async checkpoint(path: string, signal: AbortSignal): Promise<CheckpointResult> {
+    const watch = new Stopwatch("checkpoint");
+    await this.#upkeep.stop();
+    const live = this.#live;
+    const snapshot = live
+      ? await this.#checkpointLive(live, path, watch, signal)
+      : await cloneSnapshot(await this.#points.open(this.#requireRecord().snapshot), path);
+    await sealLayers(snapshot);
+    watch.mark("snapshot");
+    return {
+      receipt: watch.receipt(),
+      memoryBytes: memoryBytes(snapshot),
+      diskBytes: await diskBytes(layersOf(snapshot)),
+    };
+  }
+
+  /** The instance is as suspended at `target`; a running one is ended. */
+  async rollback(target: Snapshot, signal: AbortSignal): Promise<Receipt> {
+    const watch = new Stopwatch("rollback");
+    const fitting = this.#fitting(target);
+    // What it is now goes for good: so it is made sure that there is something to go to.
+    await this.#verify(fitting, signal);
+    watch.mark("verify");
+    await this.#upkeep.stop();
+    const record = this.#requireRecord();
+    const number = record.snapshot + 1;
+    await this.#points.add(number, (path) => cloneSnapshot(fitting, path));
+    watch.mark("snapshot");
+    const live = this.#live;
+    this.#forget();
+    if (live) await this.#deps.supply.discard(live);
+    await this.#endStandby();
+    this.logs.rewindTo(target.manifest.logSeq);
+    await this.#becomeSuspended(number);
+    watch.mark("end");
+    return watch.receipt();
+  }
+
+  async terminate(hook: HookCall | undefined, signal: AbortSignal): Promise<Receipt> {
+    const watch = new Stopwatch("terminate");
+    const live = this.#live;
+    if (live && hook && !this.#exited) {
+      await this.#hook(live.agent, "terminate", hook, null, signal).catch((err: unknown) =>
+        this.#log.info({ err }, "terminate hook failed"),
+      );
+      watch.mark("terminate hook");
+    }
+    this.#exited = true; // what ends now ends because we end it
+    await this.#upkeep.stop();
+    this.#forget();
+    if (live) await this.#deps.supply.discard(live);
+    else await this.#endVmm();
+    await this.#endStandby();
+    watch.mark("end");
+    await rm(this.dir.path, { recursive: true, force: true });
+    await this.logs.close();
+    watch.mark("remove");
+    return watch.receipt();
+  }
+
+  /** @throws ConnectError */
+  async connect(port: number, signal: AbortSignal): Promise<Duplex> {
+    if (!this.#live || this.#exited) throw new ConnectError("unreachable", `microvm ${this.id} does not run`);
+    return await this.#live.agent.forward(port, signal);
+  }
+
+  /**
+   * Finds out what a daemon that is no more left behind, and takes it over. Remnants of half-done steps are removed:
+   * afterwards the directory says the same as the answer.
+   */
+  async recover(signal: AbortSignal): Promise<InventoryItem["state"]> {
+    this.needsRecovery = false;
+    this.#record ??= await readRecord(this.dir);
+    const record = this.#record;
+    if (!record) return "broken";
+    const newest = Math.max(record.snapshot, await this.#points.newest());
+    if (newest > record.snapshot || record.phase === "suspended") {
+      // A snapshot that appeared is the truth, whatever the record still says.
+      await this.#endVmm();
+      await this.#becomeSuspended(newest);
+      const snapshot = await this.#points.open(newest);
+      await sealLayers(snapshot);
+      this.#startUpkeep(snapshot);
+      return "suspended";
+    }
+    if (record.phase === "launching" || !record.vmm) return "broken";
+    const cell = this.#deps.cells.existing(record.vmm.id, record.vmm.slot);
+    const vmm = await this.#deps.driver.adopt(cell.dir, signal);
+    if (!vmm) {
+      await this.#endVmm();
+      return "broken";
+    }
+    // A suspend or a resume that stopped half way: the guest is whole and goes on.
+    if (!(await vmm.running())) await vmm.run();
+    await this.#points.keepOnly(record.snapshot);
+    this.#go({ cell, vmm, layer: record.layer, reused: [] });
+    return "running";
+  }
+
+  async usage(): Promise<Usage> {
+    const { snapshot } = this.#requireRecord();
+    const saved = snapshot > 0 ? await this.#points.open(snapshot) : undefined;
+    const standby = this.#standby?.vmm;
+    const vmm = this.#live?.vmm ?? standby;
+    const layers = this.#live
+      ? Array.from({ length: this.#live.layer }, (_, i) => join(this.#live!.cell.dir.disks, layerName(i + 1)))
+      : saved
+        ? layersOf(saved)
+        : [];
+    return {
+      microvmId: this.id,
+      process: this.#live ? "running" : standby ? "standby" : "none",
+      pssBytes: vmm ? await vmm.pssBytes() : null,
+      privateBytes: vmm ? await vmm.privateBytes() : null,
+      snapshotMemoryBytes: saved ? memoryBytes(saved) : 0,
+      diskBytes: await diskBytes(layers),
+    };
+  }
+
+  /** The guest writes its console as it likes, and the VMM appends without end: past the limit it begins anew. */
+  async trimConsole(): Promise<void> {
+    if (!this.#live) return;
+    try {
+      await using file = await openUntrusted(join(this.#live.cell.dir.run, "console.log"), "sync");
+      if ((await file.stat()).size > CONSOLE_MAX) await file.truncate(0);
+    } catch (err) {
+      if (errnoOf(err) !== "ENOENT") this.#log.warn({ err }, "console not trimmed");
+    }
+  }
+
+  /** Undefined while it is being launched: it is nobody's yet. */
+  get state(): InventoryItem["state"] | undefined {
+    if (this.#live) return "running";
+    if (!this.#record || this.#record.phase === "launching") return undefined;
+    return this.#record.phase === "suspended" ? "suspended" : "broken";
+  }
+
+  /** @throws HostError when it does not run */
+  agent(): Agent {
+    return this.#requireLive().agent;
+  }
+
+  /** The VMM that the record claims, for the host at its start. */
+  async heldVmm(): Promise<InstanceRecord["vmm"]> {
+    this.#record ??= await readRecord(this.dir);
+    return this.#record?.phase === "running" ? this.#record.vmm : null;
+  }
+
+  /** Stops watching; the VMM runs on. One that stands by is the warm set's to end. */
+  async detach(): Promise<void> {
+    const live = this.#live;
+    this.#forget();
+    live?.vmm.detach();
+    await this.#upkeep.stop();
+    await this.logs.close();
+  }
+
+  /**
+   * Paused only for what must be of one moment: device state, an image of the memory, a new disk layer. What the
+   * checkpoint is made of is written while the guest runs on.
+   */
+  async #checkpointLive(live: Live, path: string, watch: Stopwatch, signal: AbortSignal): Promise<Snapshot> {
+    await this.#requireSpace(live);
+    const { manifest } = await this.#deps.templates.open(this.#requireRecord().templateId);
+    const parts = await this.#partsOf(live);
+    const layer = live.layer + 1;
+    const next = await createLayer(live.cell, layer, manifest.diskBytes);
+    watch.mark("prepare");
+    let taken: Capture;
+    try {
+      // Once the record says so, an adopted VMM is taken to write a layer that may still be empty: as true as before.
+      taken = await capture(live.vmm, next, () => this.#write({ ...this.#requireRecord(), layer }), signal);
+    } catch (err) {
+      await this.#write({ ...this.#requireRecord(), layer: live.layer });
+      await rm(next, { force: true });
+      throw err;
+    }
+    watch.mark("pause");
+    if (this.#live === live) this.#live = { ...live, layer };
+    await using memory = taken.memory;
+    const snapshot = await writeSnapshot(path, {
+      ...parts,
+      saveMemory: (out, parents) => memory.saveMemory(out, parents, signal),
+      saveDevices: async () => taken.devices,
+    });
+    watch.bytesWritten = snapshot.manifest.memory.at(-1)?.bytes ?? 0;
+    return snapshot;
+  }
+
+  async #partsOf(live: Live): Promise<Omit<SnapshotParts, "saveMemory" | "saveDevices">> {
+    const record = this.#requireRecord();
+    return {
+      microvmId: this.id,
+      templateId: record.templateId,
+      facts: this.#deps.driver.facts,
+      logSeq: await this.logs.lastSeq(),
+      parent: record.snapshot > 0 ? await this.#points.open(record.snapshot) : undefined,
+      disks: live.cell.dir.disks,
+      layers: live.layer,
+    };
+  }
+
+  /** Suspended: its VMM stands by if that is wanted, else it is ended. */
+  async #rest(live: Live): Promise<void> {
+    const { standbyMs, cells } = this.#deps;
+    this.#forget();
+    if (standbyMs === 0 || live.layer > MAX_LAYERS) {
+      await live.vmm.kill();
+      const snapshot = await this.#points.open(this.#requireRecord().snapshot);
+      await sealLayers(snapshot);
+      cells.removeLater(live.cell);
+      this.#startUpkeep(snapshot);
+      return;
+    }
+    const privateBytes = await live.vmm.privateBytes().catch(() => 0); // it has ended
+    this.#standby = new Standby(live, privateBytes, this.#deps, () => this.#putLayerAbove(live));
+  }
+
+  /** What the guest writes when it wakes must not go into the snapshot's layers. */
+  async #putLayerAbove(live: Live): Promise<Clone> {
+    const { manifest } = await this.#deps.templates.open(this.#requireRecord().templateId);
+    const layer = live.layer + 1;
+    await live.vmm.switchDisk(await createLayer(live.cell, layer, manifest.diskBytes));
+    await sealLayers(await this.#points.open(this.#requireRecord().snapshot));
+    return { ...live, layer };
+  }
+
+  /** While it sleeps, many layers of its disk become one. */
+  #startUpkeep(snapshot: Snapshot): void {
+    if (snapshot.manifest.layers.length <= MAX_LAYERS) return;
+    this.#upkeep.start(
+      (signal) => this.#mergeLayers(snapshot, signal),
+      (err) => this.#log.warn({ err }, "disk layers not merged"),
+    );
+  }
+
+  /** Another snapshot of the same moment takes the place of the one whose disk has become many layers. */
+  async #mergeLayers(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+    const { limiter, templates, mergeLayers } = this.#deps;
+    const record = this.#requireRecord();
+    const { manifest } = await templates.open(record.templateId);
+    const merged = join(this.dir.path, "merged.qcow2");
+    await rm(merged, { force: true });
+    try {
+      await limiter.run("idle", signal, () => mergeLayers(merged, manifest.diskBytes, layersOf(snapshot), signal));
+      signal.throwIfAborted();
+      const number = record.snapshot + 1;
+      await sealLayers(await this.#points.add(number, (path) => cloneWithLayer(snapshot, merged, path)));
+      await this.#becomeSuspended(number);
+    } finally {
+      await rm(merged, { force: true });
+    }
+  }
+
+  async #wake(): Promise<Clone | undefined> {
+    const standby = this.#standby;
+    this.#standby = undefined;
+    return await standby?.take();
+  }
+
+  async #endStandby(): Promise<void> {
+    const standby = this.#standby;
+    this.#standby = undefined;
+    await standby?.end();
+  }
+
+  async #restore(record: InstanceRecord, watch: Stopwatch, signal: AbortSignal): Promise<Clone> {
+    const [template, snapshot] = await Promise.all([
+      this.#deps.templates.open(record.templateId),
+      this.#points.open(record.snapshot).then((found) => this.#fitting(found)),
+    ]);
+    watch.bytesRead = memoryBytes(snapshot) + snapshot.manifest.devices.bytes;
+    watch.mark("open snapshot");
+    return await this.#deps.supply.clone(template, snapshot, signal);
+  }
+
+  /** @throws HostError `corrupt` naming the file */
+  async #verify(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+    try {
+      for (const { file, sha256 } of snapshot.manifest.memory)
+        await this.#deps.driver.verifyMemory(join(snapshot.path, file), sha256, signal);
+    } catch (err) {
+      if (err instanceof SnapshotError) throw new HostError(err.reason, err.message, { cause: err });
+      throw err;
+    }
+  }
+
+  /** @throws HostError `incompatible` when it cannot be restored here */
+  #fitting(snapshot: Snapshot): Snapshot {
+    checkCompatible(`microvm ${this.id}`, snapshot.manifest.compatibility, this.#deps.driver.facts);
+    return snapshot;
+  }
+
+  /** The snapshot is there and is the truth: that the record can not be written as well changes nothing. */
+  async #becomeSuspended(snapshot: number): Promise<void> {
+    const next: InstanceRecord = { ...this.#requireRecord(), phase: "suspended", vmm: null, snapshot, layer: 0 };
+    this.#record = next;
+    try {
+      await writeRecord(this.dir, next);
+    } catch (err) {
+      this.#log.warn({ err }, "record not written");
+    }
+    await this.#points.keepOnly(snapshot);
+  }
+
+  async #requireSpace(live: Live): Promise<void> {
+    await requireSpace(this.dir.path, await live.vmm.privateBytes(), this.#deps.reservedDiskMib, "the snapshot");
+  }
+
+  async #write(record: InstanceRecord): Promise<void> {
+    await writeRecord(this.dir, record);
+    this.#record = record;
+  }
+
+  #recordOf(spec: LaunchSpec, clone: Clone): Omit<InstanceRecord, "phase"> {
+    return {
+      schema: 2,
+      microvmId: this.id,
+      templateId: spec.templateId,
+      vmm: vmmOf(clone),
+      snapshot: spec.checkpointId === undefined ? 0 : 1,
+      layer: clone.layer,
+    };
+  }
+
+  async #hook(agent: Agent, name: HookName, call: HookCall, body: string | null, signal: AbortSignal): Promise<void> {
+    const failure = await agent.hook(name, { ...call, body, host: `localhost:${call.port}` }, signal);
+    if (failure) throw new HookError(name, failure);
+  }
+
+  /** The instance is live: its output is collected and its end is noticed. */
+  #go(clone: Clone): Live {
+    const live: Live = { ...clone, agent: new Agent(clone.cell.slot.address), watching: new AbortController() };
+    this.#live = live;
+    this.#exited = false;
+    void live.vmm.ended.then((detail) => {
+      if (this.#live?.vmm !== live.vmm) return;
+      this.#forget();
+      this.#deps.cells.removeLater(live.cell);
+      this.#exit({ kind: "vmm", detail });
+    });
+    const exited = (exitCode: number): void => this.#exit({ kind: "workload", exitCode });
+    void watchWorkload(live.agent, this.logs, exited, this.#log, live.watching.signal);
+    return live;
+  }
+
+  #exit(exit: InstanceExit): void {
+    if (this.#exited) return;
+    this.#exited = true;
+    this.#log.info({ exit }, "instance ended");
+    this.#onExit(exit);
+  }
+
+  /** There is no VMM any more that is ours to watch. */
+  #forget(): void {
+    this.#live?.watching.abort();
+    this.#live = undefined;
+  }
+
+  /** Ends the VMM that an earlier daemon's record claims, adoptable or not. The others were ended at the start. */
+  async #endVmm(): Promise<void> {
+    const record = this.#record;
+    if (record?.phase !== "running" || !record.vmm) return;
+    const cell = this.#deps.cells.existing(record.vmm.id, record.vmm.slot);
+    await this.#deps.driver.destroy(cell.dir);
+    await this.#deps.cells.remove(cell);
+    this.#record = { ...record, vmm: null };
+  }
+
+  #requireLive(): Live {
+    if (!this.#live) throw new HostError("not_found", `microvm ${this.id} does not run on this host`);
+    return this.#live;
+  }
+
+  #requireRecord(): InstanceRecord {
+    if (!this.#record) throw new HostError("not_found", `microvm ${this.id} has no record on this host`);
+    return this.#record;
+  }
+}
+
+const vmmOf = ({ cell }: Clone): InstanceRecord["vmm"] => ({ id: cell.dir.id, slot: cell.slot.index });

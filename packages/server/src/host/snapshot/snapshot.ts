@@ -1,0 +1,207 @@
+import { createHash } from "node:crypto";
+import { chmod, chown, link, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { syncFolder } from "../../lib/atomic-file.ts";
+import { errnoOf, messageOf } from "../../lib/errors.ts";
+import type { DriverFacts, MemoryDiff, MemoryFile } from "../driver/driver.ts";
+import { HostError } from "../host-client.ts";
+import { layerName } from "../supply/cell.ts";
+import { compatibilityOf, readSnapshotManifest, type SnapshotManifest } from "./manifest.ts";
+import { openUntrusted } from "./untrusted-file.ts";
+
+/**
+ * A restore point: a folder that holds all that is not the template's, and never changes. What it shares with others
+ * (earlier diffs, disk layers) is there as a second name of the same file, so that who needs what is the file system's
+ * count, and the last one to go frees it. What a suspend leaves, a checkpoint and a fork's origin are this.
+ */
+export interface Snapshot {
+  readonly path: string;
+  readonly manifest: SnapshotManifest;
+}
+
+/** Device state is some hundred KB; a VMM that writes more is not to fill our memory. */
+const MAX_DEVICES = 64 << 20;
+/** Diffs that a snapshot consists of, at most: then the next one is complete in itself. */
+const MAX_DIFFS = 4;
+
+export const devicesOf = ({ path }: Snapshot): string => join(path, "devices");
+
+export const memoryOf = ({ path, manifest }: Snapshot): MemoryFile[] =>
+  manifest.memory.map(({ file, indexSha256 }) => ({ path: join(path, file), indexSha256 }));
+
+export const layersOf = ({ path, manifest }: Snapshot): string[] => manifest.layers.map((name) => join(path, name));
+
+export const memoryBytes = ({ manifest }: Snapshot): number => manifest.memory.reduce((sum, m) => sum + m.bytes, 0);
+
+/** What layers take on the disk, wherever else they have names. */
+export async function diskBytes(layers: readonly string[]): Promise<number> {
+  const sizes = await Promise.all(layers.map(async (layer) => (await stat(layer)).blocks * 512));
+  return sizes.reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** What a snapshot is made of. */
+export interface SnapshotParts {
+  readonly microvmId: string;
+  readonly templateId: string;
+  readonly facts: DriverFacts;
+  /** Number of the last line of the workload that the host has. */
+  readonly logSeq: number;
+  /** The snapshot that the guest continued from: what is in it is not written again. */
+  readonly parent: Snapshot | undefined;
+  /** Folder with the layers, and how many of them there are. */
+  readonly disks: string;
+  readonly layers: number;
+  readonly saveMemory: (out: string, parents: readonly string[]) => Promise<MemoryDiff>;
+  /** A file of the VMM's. */
+  readonly saveDevices: () => Promise<string>;
+}
+
+/**
+ * Makes a complete, durable snapshot at `path`: it appears whole or not at all.
+ * @throws HostError `no_space`; whatever else went wrong as it is
+ */
+export async function writeSnapshot(path: string, parts: SnapshotParts): Promise<Snapshot> {
+  return await appear(path, async (folder) => {
+    const kept = keptDiffs(parts.parent);
+    for (const { file } of kept) await link(join(parts.parent!.path, file), join(folder, file));
+    const file = `memory-${kept.length + 1}.diff`;
+    // Guest memory does not change meanwhile: the vCPUs stand still, or it is an image of it.
+    const [memory, devices] = await all(
+      parts.saveMemory(
+        join(folder, file),
+        kept.map((diff) => join(folder, diff.file)),
+      ),
+      parts.saveDevices().then((from) => keepDevices(from, join(folder, "devices"))),
+      linkLayers(parts.disks, folder, parts.layers),
+    );
+    const { sha256, indexSha256, bytes, dataPages: pages, livePages } = memory;
+    const manifest: SnapshotManifest = {
+      schema: 2,
+      microvmId: parts.microvmId,
+      templateId: parts.templateId,
+      createdAt: new Date().toISOString(),
+      compatibility: compatibilityOf(parts.facts),
+      logSeq: parts.logSeq,
+      devices,
+      memory: [...kept, { file, sha256, indexSha256, bytes, pages, livePages }],
+      layers: Array.from({ length: parts.layers }, (_, i) => layerName(i + 1)),
+    };
+    return manifest;
+  });
+}
+
+/** The same restore point once more, under another path: nothing is copied. */
+export async function cloneSnapshot(from: Snapshot, path: string): Promise<Snapshot> {
+  return await appear(path, async (folder) => {
+    const { manifest } = from;
+    for (const file of ["devices", ...manifest.memory.map((m) => m.file), ...manifest.layers])
+      await link(join(from.path, file), join(folder, file));
+    return manifest;
+  });
+}
+
+/** The same restore point, its disk being one layer; `merged` is that layer. */
+export async function cloneWithLayer(from: Snapshot, merged: string, path: string): Promise<Snapshot> {
+  return await appear(path, async (folder) => {
+    for (const file of ["devices", ...from.manifest.memory.map((m) => m.file)])
+      await link(join(from.path, file), join(folder, file));
+    await link(merged, join(folder, layerName(1)));
+    return { ...from.manifest, layers: [layerName(1)] };
+  });
+}
+
+/** @throws HostError `not_found`, `corrupt` */
+export async function openSnapshot(path: string): Promise<Snapshot> {
+  const manifest = await readSnapshotManifest(join(path, "manifest.json"));
+  await verifyDevices(join(path, "devices"), manifest.devices.sha256);
+  return { path, manifest };
+}
+
+/** The snapshot's layers under second names in a VMM's folder, which it may read. */
+export async function placeLayers({ path, manifest }: Snapshot, disks: string): Promise<string[]> {
+  const placed = manifest.layers.map((name) => join(disks, name));
+  for (const name of manifest.layers) await link(join(path, name), join(disks, name));
+  return placed;
+}
+
+/** From here on nobody writes the snapshot's layers. Can be repeated. */
+export async function sealLayers(snapshot: Snapshot): Promise<void> {
+  for (const path of layersOf(snapshot)) {
+    await chown(path, 0, 0);
+    await chmod(path, 0o444);
+  }
+}
+
+/** @throws HostError `corrupt` */
+export async function verifyDevices(path: string, sha256: string): Promise<void> {
+  const found = createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
+  if (found !== sha256) throw new HostError("corrupt", `${path} is corrupt: its sha256 is ${found}, not ${sha256}`);
+}
+
+/** Takes the device state out of the VMM's hands: a copy of ours, durable. */
+export async function keepDevices(from: string, to: string): Promise<{ sha256: string; bytes: number }> {
+  await using source = await openUntrusted(from);
+  const { size } = await source.stat();
+  if (size > MAX_DEVICES) throw new Error(`device state of ${size} bytes`);
+  const bytes = await source.readFile();
+  await writeDurable(to, bytes);
+  await rm(from, { force: true });
+  return { sha256: createHash("sha256").update(bytes).digest("hex"), bytes: bytes.length };
+}
+
+/** The earlier diffs that the next one builds on; none when it is to be complete. */
+function keptDiffs(parent: Snapshot | undefined): SnapshotManifest["memory"] {
+  if (!parent) return [];
+  const { memory } = parent.manifest;
+  const written = memory.reduce((sum, { pages }) => sum + pages, 0);
+  const live = memory.at(-1)?.livePages ?? 0;
+  return memory.length >= MAX_DIFFS || written > 2 * live + 1024 ? [] : memory;
+}
+
+/** The folder is made under another name, and appears with its manifest when everything in it is durable. */
+async function appear(path: string, fill: (folder: string) => Promise<SnapshotManifest>): Promise<Snapshot> {
+  const temporary = `${path}.tmp`;
+  await rm(temporary, { recursive: true, force: true });
+  await mkdir(temporary, { mode: 0o700 });
+  try {
+    const manifest = await fill(temporary);
+    await writeDurable(join(temporary, "manifest.json"), JSON.stringify(manifest));
+    await syncFolder(temporary);
+    await rename(temporary, path);
+    await syncFolder(join(path, ".."));
+    return { path, manifest };
+  } catch (err) {
+    await rm(temporary, { recursive: true, force: true });
+    await rm(path, { recursive: true, force: true }); // renamed, and not durable
+    if (errnoOf(err) === "ENOSPC" || /no space left on device/i.test(messageOf(err)))
+      throw new HostError("no_space", "the disk is full: the snapshot could not be written", { cause: err });
+    throw err;
+  }
+}
+
+async function linkLayers(disks: string, folder: string, layers: number): Promise<void> {
+  for (let n = 1; n <= layers; n++) {
+    const path = join(disks, layerName(n));
+    if (n === layers) {
+      // The one that the VMM wrote: what it flushed is in the page cache.
+      await using file = await openUntrusted(path, "sync");
+      await file.datasync();
+    }
+    await link(path, join(folder, layerName(n)));
+  }
+}
+
+/** Waits for all of them, also when one fails: what goes on must not write into a folder that is being removed. */
+async function all<T extends readonly unknown[]>(...work: { [K in keyof T]: Promise<T[K]> }): Promise<T> {
+  const results = await Promise.allSettled(work);
+  for (const r of results) if (r.status === "rejected") throw r.reason;
+  return results.map((r) => (r as PromiseFulfilledResult<unknown>).value) as unknown as T;
+}
+
+async function writeDurable(path: string, data: string | Uint8Array): Promise<void> {
+  await using file = await open(path, "wx", 0o600);
+  await writeFile(file, data);
+  await file.datasync();
+}

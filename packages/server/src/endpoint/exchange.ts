@@ -11,7 +11,7 @@ import { type GuestDoor, type GuestStream, openGuestStream } from "./guest-strea
 import type { EndpointLimits } from "./limits.ts";
 import { onAbort } from "./on-abort.ts";
 import { pump } from "./pump.ts";
-import { APP_CONNECT_FAILED, OUR_FAULT, type Refusal, Refused } from "./refusal.ts";
+import { APP_CONNECT_FAILED, MICROVM_CONNECT_FAILED, OUR_FAULT, type Refusal, Refused } from "./refusal.ts";
 import { linesForApp, trailersToRelay } from "./relayed-headers.ts";
 import { type RequestHead, readHead } from "./request-head.ts";
 
@@ -44,7 +44,7 @@ export async function exchange(
     const head = readHead(req, parts.limits);
     const admission = await admit(head, connection.serverName, false, parts.rules);
     using guest = await openGuestStream(admission, parts.door, connection.gone);
-    using _ = cutTogether(guest, connection);
+    using _ = cutTogether(guest, connection, () => res.headersSent);
     await relay(req, res, head, guest, requestId, parts);
     await answered(res, connection.gone);
     lingerOver(req, linger);
@@ -84,6 +84,9 @@ async function relay(
     await pump(answer.message, res, touch);
     if (res.chunkedEncoding) res.addTrailers(trailersToRelay(answer.message.rawTrailers));
     res.end();
+  } catch (err) {
+    if (res.headersSent || !guest.visit.closing.aborted) throw err;
+    throw new Refused(MICROVM_CONNECT_FAILED, "the microvm left RUNNING", { cause: err });
   } finally {
     uploading.abort();
   }
@@ -106,13 +109,16 @@ async function upload(
   }
 }
 
-/** A client that goes cuts the guest's stream; a microvm that leaves RUNNING cuts both. */
-export function cutTogether(guest: GuestStream, connection: Connection): Disposable {
+/**
+ * A client that goes cuts the guest's stream; a microvm that leaves RUNNING cuts both, but for a client who has had
+ * nothing of an answer yet and can still be told.
+ */
+export function cutTogether(guest: GuestStream, connection: Connection, begun: () => boolean): Disposable {
   const stack = new DisposableStack();
   stack.use(onAbort(connection.gone, () => guest.stream.destroy()));
   stack.use(
     onAbort(guest.visit.closing, () => {
-      connection.socket.destroy();
+      if (begun()) connection.socket.destroy();
       guest.stream.destroy();
     }),
   );

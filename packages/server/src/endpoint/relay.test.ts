@@ -333,6 +333,16 @@ test("a microvm that leaves RUNNING cuts its streams", async () => {
   await expect(once(message, "end")).rejects.toThrow("aborted");
 });
 
+test("a client that waits for its answer when the microvm leaves RUNNING is told so", async () => {
+  await using _ = await http(() => vm.stop());
+  const { status, headers, body } = await ask(bench, vm, { headers: auth() });
+  expect({ status, error: headers["x-aws-proxy-error"], body }).toEqual({
+    status: 502,
+    error: "MICROVM_CONNECT_FAILED",
+    body: "",
+  });
+});
+
 test("bytes count as activity, in either direction", async () => {
   await using _ = await http((req, res) => req.pipe(res));
   const request = open(bench, vm, { method: "POST", headers: { ...auth(), "Transfer-Encoding": "chunked" } });

@@ -39,7 +39,7 @@ export async function tunnel(
     const head = readHead(req, parts.limits);
     const admission = await admit(head, connection.serverName, true, parts.rules);
     using guest = await openGuestStream(admission, parts.door, connection.gone);
-    using _ = cutTogether(guest, connection);
+    using _ = cutTogether(guest, connection, () => true);
     const touch = (): void => guest.visit.touch();
     touch();
     const lines = linesForApp(head, requestId, listOf(head.lines, "upgrade").join(", "));

@@ -101,8 +101,7 @@ func syscallInstruction(pid int) (uint64, error) {
 		return 0, procError(pid, err)
 	}
 	defer maps.Close()
-	mappings := 0
-	for scan := bufio.NewScanner(maps); scan.Scan(); mappings++ {
+	for scan := bufio.NewScanner(maps); scan.Scan(); {
 		if !strings.HasSuffix(scan.Text(), "[vdso]") {
 			continue
 		}
@@ -123,10 +122,7 @@ func syscallInstruction(pid int) (uint64, error) {
 			return from + uint64(i), nil
 		}
 	}
-	if mappings == 0 {
-		return 0, gone("process %d has ended", pid)
-	}
-	return 0, fmt.Errorf("process %d has no vDSO with a system call", pid)
+	return 0, procError(pid, errors.New("it has no vDSO with a system call"))
 }
 
 // setSyscall sets everything that a system call reads. Orig_rax -1: there is none to begin anew.

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -209,6 +211,57 @@ func TestAStoppedProcessCanBeFrozenAndStaysStopped(t *testing.T) {
 	eventually(t, stopped)
 	unix.Kill(g.pid, unix.SIGCONT)
 	g.say("sum")
+}
+
+// The real thing: another uid, QEMU's own sandbox, no vCPU that ever ran.
+func TestQemuAnswersWhileItsImageIsSaved(t *testing.T) {
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Skip(err)
+	}
+	w, dir := startWorker(t), t.TempDir()
+	template := makeTemplate(t, dir)
+	g := startGuest(t, template)
+	g.say("fill 100 3000 5")
+	var c savedChain
+	want := w.save(g.pid, template, filepath.Join(dir, "diff"), &c)
+
+	f, err := os.Open(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command(qemu, "-S", "-M", "microvm", "-accel", "tcg", "-m", "16M", "-nodefaults", "-no-user-config", "-display", "none",
+		"-object", "memory-backend-file,id=m0,size=16M,mem-path=/dev/fd/3,share=off,readonly=on,rom=off", "-machine", "memory-backend=m0",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "-qmp", "stdio")
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: guestUid, Gid: guestUid}}
+	cmd.Stderr = os.Stderr
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	q := &testGuest{t, cmd, cmd.Process.Pid, in, bufio.NewScanner(out)}
+	t.Cleanup(q.kill)
+	q.line() // the greeting
+	q.say(`{"execute":"qmp_capabilities"}`)
+	w.must("load", fields{"pid": q.pid, "template": template, "files": c.files})
+	for n := range 20 {
+		frozen := w.freeze(q, template)
+		if got := q.say(`{"execute":"query-status"}`); !strings.Contains(got, `"prelaunch"`) {
+			t.Fatalf("QMP says %s", got)
+		}
+		out := filepath.Join(dir, fmt.Sprint("frozen", n))
+		if saved := w.must("save", fields{"pid": frozen, "template": template, "out": out}); saved["sha256"] != want["sha256"] {
+			t.Fatalf("saved %v, want %v", saved, want)
+		}
+		w.thaw(frozen)
+	}
+	q.say(`{"execute":"quit"}`)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("QEMU: %v", err)
+	}
 }
 
 func TestWithTheWorkerItsImagesEnd(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,15 +42,20 @@ func procError(pid int, err error) error {
 	return fmt.Errorf("process %d: %w", pid, err)
 }
 
-// hasEnded: zombies have.
+// hasEnded: zombies have, and so has what is on its way there, which may have no memory any more.
 func hasEnded(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return true
 	}
-	// The name of a process can hold anything: the state comes behind it.
-	i := bytes.LastIndexByte(stat, ')')
-	return i >= 0 && len(stat) > i+2 && bytes.IndexByte([]byte("ZX"), stat[i+2]) >= 0
+	const exiting = 4 // PF_EXITING
+	// The name of a process can hold anything: fields are counted from behind it.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 7 {
+		return false
+	}
+	flags, _ := strconv.ParseUint(string(fields[6]), 10, 64)
+	return flags&exiting != 0 || bytes.ContainsAny(fields[0], "ZX")
 }
 
 // procErrorOrNil keeps what has a code already.

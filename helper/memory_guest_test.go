@@ -182,8 +182,8 @@ func enterTestJail() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return err
 	}
-	if _, _, e := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); e != 0 {
-		return e
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil { // for all threads, with the filter
+		return err
 	}
 	const nr, arg0 = 0, 16 // in struct seccomp_data
 	load := func(at uint32) unix.SockFilter {

@@ -33,8 +33,7 @@ func findGuest(pid int, template *os.File) (guestMemory, error) {
 	defer maps.Close()
 	want := fmt.Sprintf("%02x:%02x %d ", unix.Major(sys.Dev), unix.Minor(sys.Dev), sys.Ino)
 	scan := bufio.NewScanner(maps)
-	mappings := 0
-	for ; scan.Scan(); mappings++ {
+	for scan.Scan() {
 		f := strings.Fields(scan.Text())
 		if len(f) < 5 || f[3]+" "+f[4]+" " != want {
 			continue
@@ -50,10 +49,7 @@ func findGuest(pid int, template *os.File) (guestMemory, error) {
 	if err := scan.Err(); err != nil {
 		return g, procError(pid, err)
 	}
-	if mappings == 0 { // a zombie has none
-		return g, gone("process %d has ended", pid)
-	}
-	return g, fmt.Errorf("process %d has not mapped all of %s", pid, template.Name())
+	return g, procError(pid, fmt.Errorf("it has not mapped all of %s", template.Name()))
 }
 
 type pageRun struct{ first, count uint64 }

@@ -165,7 +165,8 @@ func (t *tracee) wait(resume func(pid, signal int) error, wanted func(unix.WaitS
 		case time.Now().After(deadline):
 			return 0, fmt.Errorf("process %d did not stop within %v", t.pid, stopTime)
 		case spins > 200: // most stops take some µs: less than going to sleep
-			time.Sleep(50 * time.Microsecond)
+			// Not time.Sleep, whose shortest is a millisecond when nothing else happens.
+			_ = unix.Nanosleep(&unix.Timespec{Nsec: 20_000}, nil)
 		}
 	}
 }

@@ -22,6 +22,7 @@ import { type RawHost, WORKLOAD_PORT } from "./raw-host.ts";
 const CLOCK_TICK_MS = 10;
 /** A SYN that the guest is not there to see is repeated after a second only: better to begin anew, as the server does. */
 const ATTEMPT_MS = 250;
+const RETRY_MS = 10;
 
 export interface RawVmmSpec {
   readonly qemu: string;
@@ -133,16 +134,16 @@ export class RawVmm implements AsyncDisposable {
 
   /** Straight to the workload's port, past agent, token and TLS. @throws Error when the answer is not 200 */
   async get(path = "/", timeoutMs = 30_000): Promise<void> {
-    const target = { url: new URL(`http://${this.#slot.address}:${WORKLOAD_PORT}`) };
+    const url = new URL(`http://${this.#slot.address}:${WORKLOAD_PORT}`);
     const until = Date.now() + timeoutMs;
     for (;;) {
       try {
-        const { status } = await get(target, path, timeoutMs);
+        const { status } = await get({ url, connectMs: ATTEMPT_MS }, path, timeoutMs);
         if (status !== 200) throw new Error(`${path}: ${status}`);
         return;
       } catch (err) {
         if (Date.now() > until || this.#child.exitCode !== null) throw err;
-        await sleep(ATTEMPT_MS / 25);
+        await sleep(RETRY_MS);
       }
     }
   }

@@ -14,6 +14,8 @@ export interface Target {
   readonly address?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly ca?: string;
+  /** Given up when the connection is not there by then. */
+  readonly connectMs?: number;
 }
 
 /** One request over a connection of its own, answered whole: the bodies here are a few bytes. */
@@ -37,6 +39,14 @@ export function get(target: Target, path: string, timeoutMs: number): Promise<An
       response.once("error", reject);
       response.once("end", () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body }));
     });
+    const { connectMs } = target;
+    if (connectMs !== undefined)
+      call.once("socket", (socket) => {
+        const late = new Error(`${url.href}: no connection in ${connectMs} ms`);
+        const timer = setTimeout(() => call.destroy(late), connectMs);
+        socket.once("connect", () => clearTimeout(timer));
+        socket.once("close", () => clearTimeout(timer));
+      });
     call.once("timeout", () => call.destroy(new Error(`${url.href}: no answer in ${timeoutMs} ms`)));
     call.once("error", reject);
     call.end();

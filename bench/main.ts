@@ -3,6 +3,7 @@
  * without a server, measured in the same run. docs/performance.md says what each figure means.
  */
 import { writeFile } from "node:fs/promises";
+import { inspect } from "node:util";
 import { loadConfig } from "../packages/server/src/config.ts";
 import { loadGuestArtifacts } from "../packages/server/src/host/artifacts.ts";
 import { messageOf } from "../packages/server/src/lib/errors.ts";
@@ -15,7 +16,7 @@ import { restart } from "./families/restart.ts";
 import { resume } from "./families/resume.ts";
 import { suspend } from "./families/suspend.ts";
 import { RawHost } from "./floor/raw-host.ts";
-import { FIGURES, judge, misses } from "./harness/aims.ts";
+import { FIGURES, judge, misses, unitOf } from "./harness/aims.ts";
 import type { Figure } from "./harness/figure.ts";
 import { describeMachine } from "./harness/machine.ts";
 import { once } from "./harness/once.ts";
@@ -64,7 +65,18 @@ async function main(options: Options, signal: AbortSignal): Promise<number> {
 
   const { facts, dataDir } = await server();
   const machine = await describeMachine(facts, dataDir);
-  for (const family of FAMILIES) if (family.ids.some(wanted)) await family.run(bench);
+  for (const family of FAMILIES) {
+    if (!family.ids.some(wanted)) continue;
+    try {
+      await family.run(bench);
+    } catch (err) {
+      signal.throwIfAborted();
+      say(`${inspect(err)}\nthe server's log is kept: ${(await server()).keepLog()}`);
+      // The others are worth having all the same.
+      const missing = family.ids.filter((id) => wanted(id) && !figures.some((f) => f.id === id));
+      for (const id of missing) bench.add({ id, unit: unitOf(id), skipped: `failed: ${messageOf(err)}` });
+    }
+  }
 
   const order = FIGURES.map(({ id }) => id);
   figures.sort((a, b) => order.indexOf(a.id) - order.indexOf(b.id));

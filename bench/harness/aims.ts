@@ -88,6 +88,8 @@ export const FIGURES: readonly FigureSpec[] = [
   { id: "restart", unit: "ms", aim: "≤ 5000 ms", reaches: (f) => f.median <= 5000 },
 ];
 
+export const unitOf = (id: string): Unit => FIGURES.find((spec) => spec.id === id)!.unit;
+
 export interface Judged {
   readonly figure: Figure;
   readonly spec: FigureSpec;

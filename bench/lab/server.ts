@@ -29,6 +29,7 @@ export class BenchServer implements AsyncDisposable {
   readonly #test: TestServer;
   readonly #transport: Transport;
   #mode: Mode;
+  #keepLog = false;
 
   private constructor(
     test: TestServer,
@@ -60,7 +61,7 @@ export class BenchServer implements AsyncDisposable {
       const ca = await readFile(credentials.caFile, "utf8");
       return new BenchServer(test, "usual", { image, template, facts, torpor, ca });
     } catch (err) {
-      await end(test);
+      await end(test, !signal.aborted);
       throw err;
     }
   }
@@ -118,17 +119,24 @@ export class BenchServer implements AsyncDisposable {
     return await this.#test.vmms();
   }
 
+  /** The server's log survives the server. @returns where it is */
+  keepLog(): string {
+    this.#keepLog = true;
+    return logFile(this.#test);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await end(this.#test);
+    await end(this.#test, this.#keepLog);
   }
 }
 
-async function end(test: TestServer): Promise<void> {
-  const keep = process.env.BENCH_LOG;
-  const log = join(tmpdir(), `${basename(test.dataDir)}.log`);
+/** The log, which lies outside of what is removed, is left only to whoever must find out what went wrong. */
+async function end(test: TestServer, keepLog: boolean): Promise<void> {
   await test[Symbol.asyncDispose]();
-  if (!keep) await rm(log, { force: true });
+  if (!keepLog) await rm(logFile(test), { force: true });
 }
+
+const logFile = (test: TestServer): string => join(tmpdir(), `${basename(test.dataDir)}.log`);
 
 /** The work itself goes on until what it needs is gone; nobody waits for it. */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

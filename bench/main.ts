@@ -55,7 +55,7 @@ async function main(options: Options, signal: AbortSignal): Promise<number> {
     crowd: once(async () => {
       const host = await server();
       await host.mode("bare");
-      return await Crowd.gather(host, crowdSize(options), signal, say);
+      return new Crowd(host, crowdSize(options), signal, say);
     }),
     add: (figure) => {
       figures.push(figure);

@@ -12,7 +12,8 @@ export const restart: Family = {
    * known, and one of those has woken.
    */
   async run(bench) {
-    const { running, suspended } = await bench.crowd();
+    const crowd = await bench.crowd();
+    const [suspended, running] = [await crowd.suspended(), await crowd.running()];
     const server = await bench.server();
     const samples = await repeat(bench, few(bench, RESTARTS), async (n) => {
       const watch = new Watch();

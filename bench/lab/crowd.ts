@@ -1,3 +1,4 @@
+import { once } from "../harness/once.ts";
 import { BenchMicrovm } from "./microvm.ts";
 import type { BenchServer } from "./server.ts";
 
@@ -9,22 +10,12 @@ export interface CrowdSize {
   readonly suspended: number;
 }
 
-/** Many microvms of one server: some run and have nothing to do, the others are suspended. */
+/** Many microvms of one server, made when first asked for: some are suspended, others run and have nothing to do. */
 export class Crowd {
-  readonly running: readonly BenchMicrovm[];
-  readonly suspended: readonly BenchMicrovm[];
+  readonly suspended: () => Promise<readonly BenchMicrovm[]>;
+  readonly running: () => Promise<readonly BenchMicrovm[]>;
 
-  private constructor(running: readonly BenchMicrovm[], suspended: readonly BenchMicrovm[]) {
-    this.running = running;
-    this.suspended = suspended;
-  }
-
-  static async gather(
-    server: BenchServer,
-    size: CrowdSize,
-    signal: AbortSignal,
-    say: (text: string) => void,
-  ): Promise<Crowd> {
+  constructor(server: BenchServer, size: CrowdSize, signal: AbortSignal, say: (text: string) => void) {
     const answered = async (): Promise<BenchMicrovm> => {
       const vm = await BenchMicrovm.run(server);
       await vm.get();
@@ -35,10 +26,14 @@ export class Crowd {
       await vm.suspend();
       return vm;
     };
-    say(`making ${size.suspended} suspended microvms`);
-    const suspended = await many(size.suspended, asleep, signal);
-    say(`making ${size.running} running microvms`);
-    return new Crowd(await many(size.running, answered, signal), suspended);
+    this.suspended = once(async () => {
+      say(`making ${size.suspended} suspended microvms`);
+      return await many(size.suspended, asleep, signal);
+    });
+    this.running = once(async () => {
+      say(`making ${size.running} running microvms`);
+      return await many(size.running, answered, signal);
+    });
   }
 }
 

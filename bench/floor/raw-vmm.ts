@@ -6,15 +6,18 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { MachineShape, Slot } from "../../packages/server/src/host/driver/driver.ts";
 import {
   bootArguments,
-  type DiskArguments,
+  DISK_DEVICE,
+  diskChain,
   INCOMING_ARGUMENTS,
   JAIL,
   machineArguments,
+  nodeOf,
 } from "../../packages/server/src/host/driver/qemu/arguments.ts";
+import { GuestMemory } from "../../packages/server/src/host/driver/qemu/guest-memory.ts";
+import { loadDevices } from "../../packages/server/src/host/driver/qemu/prepared.ts";
 import { Qmp } from "../../packages/server/src/host/driver/qemu/qmp.ts";
-import { loadDevices } from "../../packages/server/src/host/driver/qemu/vmm.ts";
-import { emptyQcow2 } from "../../packages/server/src/host/qcow2.ts";
-import { run } from "../../packages/server/src/lib/run.ts";
+import { emptyQcow2 } from "../../packages/server/src/host/snapshot/qcow2.ts";
+import { createLog } from "../../packages/server/src/lib/log.ts";
 import { get } from "../lab/http.ts";
 import type { Template } from "../lab/server.ts";
 import { type RawHost, WORKLOAD_PORT } from "./raw-host.ts";
@@ -34,8 +37,7 @@ export interface RawVmmSpec {
 /** What a raw suspend leaves behind: a point that can be restored again and again. */
 export interface RawSnapshot {
   readonly devices: string;
-  readonly memory: string;
-  readonly memorySha256: string;
+  readonly memory: { readonly path: string; readonly indexSha256: string };
   readonly layers: readonly string[];
   readonly bytes: number;
 }
@@ -75,14 +77,16 @@ export class RawVmm implements AsyncDisposable {
   static async spawn(host: RawHost, spec: RawVmmSpec, slot: Slot, snapshot?: RawSnapshot): Promise<RawVmm> {
     const folder = await host.newFolder();
     const { files, manifest } = spec.template;
-    const active = join(folder, "disk.qcow2");
+    const active = join(folder, `disk-${snapshot ? snapshot.layers.length + 1 : 1}.qcow2`);
     await writeFile(active, emptyQcow2(manifest.diskBytes));
     const layers = snapshot?.layers ?? [];
-    const disk: DiskArguments = { kind: "overlay", base: files.disk, layers, active };
     const memory = { path: files.memory, mode: "private" } as const;
     const { accelerator } = spec;
+    const disk = { bytes: manifest.diskBytes };
     const args = machineArguments({ id: "bench-floor", accelerator, shape: manifest.shape, memory, disk });
     const parts = await start(folder, spec.qemu, slot, [...args, ...INCOMING_ARGUMENTS]);
+    await parts.qmp.execute("blockdev-add", { ...diskChain(files.disk, layers, active) });
+    await parts.qmp.execute("qom-set", { path: DISK_DEVICE, property: "drive", value: nodeOf(active) });
     return new RawVmm({ host, spec, slot, folder, ...parts, disks: [...layers, active] });
   }
 
@@ -103,7 +107,7 @@ export class RawVmm implements AsyncDisposable {
       accelerator,
       shape,
       memory: { path: memory, mode: "shared" },
-      disk: { kind: "raw", path: boot.disk },
+      disk: { path: boot.disk },
     });
     const parts = await start(folder, spec.qemu, slot, [...args, ...bootArguments(boot), "-S"]);
     return new RawVmm({ host, spec, slot, folder, ...parts, disks: [] });
@@ -115,12 +119,14 @@ export class RawVmm implements AsyncDisposable {
 
   /** Of a process that has not run: the snapshot's memory, written over the template's. */
   async loadMemory(snapshot: RawSnapshot): Promise<void> {
-    const { helper, template } = this.#spec;
-    const from = ["--in", snapshot.memory, "--sha256", snapshot.memorySha256];
-    await run(helper, ["load-memory", "--pid", String(this.#child.pid), "--template", template.files.memory, ...from]);
+    await using memory = new GuestMemory(this.#spec.helper, createLog("silent"));
+    const request = { pid: this.#child.pid ?? 0, template: this.#spec.template.files.memory, files: [snapshot.memory] };
+    await memory.load(request, AbortSignal.timeout(30_000));
   }
 
   async loadDevices(snapshot?: RawSnapshot): Promise<void> {
+    const capabilities = [{ capability: "events", state: true }];
+    await this.qmp.execute("migrate-set-capabilities", { capabilities });
     await loadDevices(this.qmp, snapshot?.devices ?? this.#spec.template.files.devices);
   }
 
@@ -153,10 +159,11 @@ export class RawVmm implements AsyncDisposable {
     await this.stop();
     const { helper, template } = this.#spec;
     const [memory, devices] = [join(this.#folder, "memory.diff"), join(this.#folder, "devices")];
-    const where = ["--pid", String(this.#child.pid), "--template", template.files.memory, "--out", memory];
-    const said = JSON.parse(await run(helper, ["save-memory", ...where])) as { sha256: string; bytes: number };
+    await using copier = new GuestMemory(helper, createLog("silent"));
+    const request = { pid: this.#child.pid ?? 0, template: template.files.memory, out: memory, parents: [] };
+    const { indexSha256, bytes } = await copier.save(request, AbortSignal.timeout(30_000));
     await this.qmp.execute("xen-save-devices-state", { filename: devices, live: false }, 30_000);
-    return { devices, memory, memorySha256: said.sha256, layers: this.#disks, bytes: said.bytes };
+    return { devices, memory: { path: memory, indexSha256 }, layers: this.#disks, bytes };
   }
 
   /** Of the process so far, user and system. */

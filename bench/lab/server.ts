@@ -6,7 +6,7 @@ import { type HostFacts, type Receipt, TorporClient } from "@torpor/sdk";
 import { Transport } from "../../packages/sdk/src/transport.ts";
 import type { TemplateFiles } from "../../packages/server/src/host/driver/driver.ts";
 import { HostLayout } from "../../packages/server/src/host/layout.ts";
-import { readTemplateManifest, type TemplateManifest } from "../../packages/server/src/host/manifest.ts";
+import { readTemplateManifest, type TemplateManifest } from "../../packages/server/src/host/snapshot/manifest.ts";
 import { buildImage } from "../../packages/server/test/vm/fixtures.ts";
 import { TestServer } from "../../packages/server/test/vm/server.ts";
 import { enter, type Mode } from "./settings.ts";

@@ -1,11 +1,8 @@
-/**
- * How the server is to be set up for what is measured: the one place that names its settings. They are given as
- * environment variables, of which a server that does not know one yet takes no notice.
- */
+/** How the server is to be set up for what is measured: the one place that names its settings. */
 export type Mode = keyof typeof MODES;
 
-const NO_POOL = { TORPOR_POOL_SIZE: "0", TORPOR_PRIMED_POOL_SIZE: "0" };
-const NO_STANDBY = { TORPOR_STANDBY_SIZE: "0", TORPOR_MAX_STANDBY: "0" };
+const NO_POOL = { TORPOR_POOL_SIZE: "0" };
+const NO_STANDBY = { TORPOR_STANDBY_SECONDS: "0" };
 
 export const MODES = {
   /** As users start it. */

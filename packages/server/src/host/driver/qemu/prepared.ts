@@ -40,7 +40,7 @@ export class PreparedQemu implements PreparedVmm {
         qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "events", state: true }] }),
       ]);
       for (const part of ready) if (part.status === "rejected") throw part.reason;
-      await this.#loadDevices(qmp);
+      await loadDevices(qmp, `${JAIL.run}/${DEVICES}`);
       signal.throwIfAborted();
       return this.#vmm;
     } catch (err) {
@@ -83,15 +83,16 @@ export class PreparedQemu implements PreparedVmm {
     await qmp.execute("blockdev-add", { ...diskChain(base, layers.map(inJail), inJail(activeDisk)) });
     await qmp.execute("qom-set", { path: DISK_DEVICE, property: "drive", value: nodeOf(activeDisk) });
   }
-
-  async #loadDevices(qmp: Qmp): Promise<void> {
-    const final = new Set(["completed", "failed", "cancelled"]);
-    const end = qmp.event((e) => e.event === "MIGRATION" && final.has(String(e.data.status)), LOAD_MS);
-    end.catch(() => {}); // awaited below, unless the command itself fails
-    await qmp.execute("migrate-incoming", { uri: `file:${JAIL.run}/${DEVICES}` });
-    const { data } = await end;
-    if (data.status !== "completed") throw new Error(`device state: ${String(data.status)}`);
-  }
 }
 
 const DEVICES = "devices-in";
+
+/** Loads device state into a VMM that waits for it and reports migration events, and waits for the end. */
+export async function loadDevices(qmp: Qmp, filename: string): Promise<void> {
+  const final = new Set(["completed", "failed", "cancelled"]);
+  const end = qmp.event((e) => e.event === "MIGRATION" && final.has(String(e.data.status)), LOAD_MS);
+  end.catch(() => {}); // awaited below, unless the command itself fails
+  await qmp.execute("migrate-incoming", { uri: `file:${filename}` });
+  const { data } = await end;
+  if (data.status !== "completed") throw new Error(`device state: ${String(data.status)}`);
+}

@@ -86,6 +86,7 @@ func run(ctx context.Context) error {
 			Reaper:    reaper.New(),
 			Events:    ring,
 			Root:      guest.DiskDir,
+			Cgroup:    guest.WorkloadCgroup,
 			Detach:    guest.Detach,
 			Overlays:  overlays(files),
 			OpenFiles: container.OpenFiles{Soft: 1024, Hard: 65536},

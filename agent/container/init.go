@@ -26,6 +26,7 @@ const (
 type order struct {
 	Spec      *Spec     `json:"spec"`
 	Root      string    `json:"root"`
+	Cgroup    string    `json:"cgroup"`
 	Detach    []string  `json:"detach"` // the agent's mounts that the container has no business with
 	Overlays  []Overlay `json:"overlays"`
 	OpenFiles OpenFiles `json:"openFiles"`
@@ -52,6 +53,9 @@ func becomeWorkload() error {
 	var o order
 	if err := json.NewDecoder(os.NewFile(orderFD, "order")).Decode(&o); err != nil {
 		return fmt.Errorf("read order: %w", err)
+	}
+	if err := cgroup(o.Cgroup).enter(); err != nil {
+		return err
 	}
 	trees, err := openOverlays(o.Overlays)
 	if err != nil {

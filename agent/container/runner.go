@@ -34,7 +34,9 @@ type Runner struct {
 	Reaper *reaper.Reaper
 	Events *events.Ring
 	// Root is where the disk is mounted.
-	Root      string
+	Root string
+	// Cgroup is the folder of the workload's control group, to be made, in a cgroup2 file system.
+	Cgroup    string
 	Detach    []string
 	Overlays  []Overlay
 	OpenFiles OpenFiles
@@ -85,7 +87,12 @@ func (r *Runner) Start(spec *Spec) error {
 			return Errorf(CodeSetup, "%v", err)
 		}
 	}
-	payload, err := json.Marshal(order{Spec: spec, Root: r.Root, Detach: r.Detach, Overlays: r.Overlays, OpenFiles: r.OpenFiles})
+	if err := cgroup(r.Cgroup).make(spec.privileged()); err != nil {
+		return Errorf(CodeSetup, "cannot make the container's cgroup: %v", err)
+	}
+	payload, err := json.Marshal(order{
+		Spec: spec, Root: r.Root, Cgroup: r.Cgroup, Detach: r.Detach, Overlays: r.Overlays, OpenFiles: r.OpenFiles,
+	})
 	if err != nil {
 		return err
 	}
@@ -94,7 +101,7 @@ func (r *Runner) Start(spec *Spec) error {
 	if err := p.open(); err != nil {
 		return err
 	}
-	_, status, err := r.Reaper.Start(func() (int, error) { return fork(&p) })
+	_, status, err := r.Reaper.Start(func() (int, error) { return r.fork(&p) })
 	if err != nil {
 		return Errorf(CodeSetup, "cannot make the container's namespaces: %v", err)
 	}
@@ -145,12 +152,34 @@ func (r *Runner) follow(status <-chan syscall.WaitStatus, stdout, stderr *os.Fil
 	}()
 }
 
-func fork(p *pipes) (int, error) {
+// Freeze returns when no process of the workload runs any more, or with an error after a bounded time: then all of them
+// run on. Without a workload there is nothing to do.
+func (r *Runner) Freeze() error {
+	if state, _ := r.Status(); state != Running {
+		return nil
+	}
+	return cgroup(r.Cgroup).freeze(freezeLimit)
+}
+
+// Thaw lets the workload go on, frozen or not.
+func (r *Runner) Thaw() error {
+	if state, _ := r.Status(); state == None {
+		return nil
+	}
+	return cgroup(r.Cgroup).thaw()
+}
+
+func (r *Runner) fork(p *pipes) (int, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, err
 	}
 	defer null.Close()
+	group, err := os.Open(r.Cgroup)
+	if err != nil {
+		return 0, err
+	}
+	defer group.Close()
 	return syscall.ForkExec("/proc/self/exe", []string{InitName}, &syscall.ProcAttr{
 		Dir: "/",
 		Files: []uintptr{
@@ -159,6 +188,9 @@ func fork(p *pipes) (int, error) {
 		Sys: &syscall.SysProcAttr{
 			Setsid:     true,
 			Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+			// Born in its group: none of its children can come to be outside.
+			UseCgroupFD: true,
+			CgroupFD:    int(group.Fd()),
 		},
 	})
 }

@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -101,11 +103,43 @@ func runner(t *testing.T) *Runner {
 		Reaper:   reaper.New(),
 		Events:   events.NewRing(1 << 20),
 		Root:     root,
+		Cgroup:   newGroup(t),
 		Overlays: []Overlay{{Source: source, Target: "/etc/resolv.conf"}},
 		// More than there is needs a privilege that root does not always have.
 		OpenFiles: OpenFiles{Soft: 100, Hard: limit.Max},
 	}
 }
+
+// newGroup is the name of a control group of this test's own; it goes when its last process has gone.
+func newGroup(t *testing.T) string {
+	t.Helper()
+	hierarchy := t.TempDir()
+	if err := unix.Mount("cgroup2", hierarchy, "cgroup2", 0, ""); err != nil {
+		t.Skipf("no cgroup2: %v", err)
+	}
+	dir := filepath.Join(hierarchy, fmt.Sprintf("torpor-test-%d-%d", os.Getpid(), groups.Add(1)))
+	t.Cleanup(func() {
+		_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+		removed := func() bool {
+			_ = filepath.WalkDir(dir, func(path string, _ os.DirEntry, _ error) error {
+				_ = os.Remove(filepath.Join(path, "inner"))
+				_ = os.Remove(filepath.Join(path, initGroup))
+				return nil
+			})
+			return errors.Is(os.Remove(dir), os.ErrNotExist)
+		}
+		for deadline := time.Now().Add(5 * time.Second); !removed(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("%s is still there", dir)
+				break
+			}
+		}
+		_ = unix.Unmount(hierarchy, unix.MNT_DETACH)
+	})
+	return dir
+}
+
+var groups atomic.Int32
 
 // output runs a shell script to its end.
 func output(t *testing.T, script string, change func(*Spec)) (stdout string, code int) {

@@ -15,6 +15,9 @@ const (
 	RunDir   = "/run/torpor"
 	DiskDir  = "/disk"
 	diskPath = "/dev/vda"
+	cgroups  = "/sys/fs/cgroup"
+	// WorkloadCgroup is the container's control group; the agent stays outside.
+	WorkloadCgroup = cgroups + "/workload"
 )
 
 type mount struct {
@@ -32,7 +35,8 @@ var mounts = []mount{
 	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=755"},
 	{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0620,gid=5"},
 	{"tmpfs", "/run", "tmpfs", noDevices, "mode=755,size=16m"},
-	{"cgroup2", "/sys/fs/cgroup", "cgroup2", noDevices, ""},
+	// nsdelegate: a container that sees its group cannot undo what is done to the group as a whole, e.g. thaw it.
+	{"cgroup2", cgroups, "cgroup2", noDevices, "nsdelegate"},
 }
 
 // Detach lists the mounts that a container must not keep, in an order in which they can go.

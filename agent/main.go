@@ -99,6 +99,7 @@ func run(ctx context.Context) error {
 		Peer:         guest.HostAddress,
 		Loopbacks:    []string{"127.0.0.1", "::1", guest.GuestAddress},
 		SocketTables: []string{"/proc/net/tcp", "/proc/net/tcp6"},
+		LostGrace:    server.LostGrace,
 	}
 	listener, err := server.Listen(ctx, address.String())
 	if err != nil {

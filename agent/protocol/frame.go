@@ -26,6 +26,7 @@ const (
 	Forward   Type = 0x06
 	Watch     Type = 0x07
 	Quiesce   Type = 0x08
+	Freeze    Type = 0x09
 
 	// Answer is set in the type of every answer that is not a failure.
 	Answer  Type = 0x80

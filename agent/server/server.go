@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"torpor/agent/container"
 	"torpor/agent/events"
@@ -22,6 +23,9 @@ type Workload interface {
 	Start(*container.Spec) error
 	Status() (container.State, int)
 	Exited() <-chan struct{}
+	// Freeze returns when the workload stands still, with or without an error within a bounded time.
+	Freeze() error
+	Thaw() error
 }
 
 // Identities takes an identity and knows the last one's microvm.
@@ -46,9 +50,14 @@ type Server struct {
 	Loopbacks []string
 	// SocketTables are the kernel's lists of TCP sockets.
 	SocketTables []string
+	// LostGrace is how long the workload stays frozen by a connection that broke.
+	LostGrace time.Duration
 
 	mu    sync.Mutex
 	conns map[*net.TCPConn]struct{}
+
+	freezing sync.Mutex
+	freezers map[*net.TCPConn]struct{} // connections that keep the workload frozen
 }
 
 // Listen opens the agent's port.
@@ -83,7 +92,7 @@ func (s *Server) Serve(ctx context.Context, l *net.TCPListener) error {
 			conn.Close()
 			continue
 		}
-		go s.converse(conn)
+		go s.serveOne(conn)
 	}
 }
 
@@ -122,21 +131,27 @@ func (s *Server) closeAllBut(keep *net.TCPConn) {
 	}
 }
 
-// converse answers one connection's requests, one after another, until it ends, breaks the framing, or is taken over.
-func (s *Server) converse(conn *net.TCPConn) {
+// serveOne has a connection from its beginning to its end.
+func (s *Server) serveOne(conn *net.TCPConn) {
 	defer s.forget(conn)
+	s.letGo(conn, s.converse(conn))
+}
+
+// converse answers one connection's requests, one after another, until it ends, breaks the framing, or is taken over.
+// The error says why.
+func (s *Server) converse(conn *net.TCPConn) error {
 	for {
 		kind, payload, err := protocol.ReadFrame(conn)
 		if err != nil {
-			return
+			return err
 		}
 		switch kind {
 		case protocol.Forward:
 			s.forward(conn, payload)
-			return
+			return nil
 		case protocol.Watch:
 			s.watch(conn, payload)
-			return
+			return nil
 		}
 		answer, err := s.answer(conn, kind, payload)
 		if err != nil {
@@ -145,7 +160,7 @@ func (s *Server) converse(conn *net.TCPConn) {
 			err = protocol.WriteFrame(conn, kind|protocol.Answer, answer)
 		}
 		if err != nil {
-			return
+			return err
 		}
 	}
 }
@@ -163,7 +178,7 @@ func (s *Server) answer(conn *net.TCPConn, kind protocol.Type, payload []byte) (
 			return nil, err
 		}
 		s.closeAllBut(conn)
-		return nil, nil
+		return nil, s.thaw()
 	case protocol.Start:
 		spec, err := container.ParseSpec(payload)
 		if err != nil {
@@ -176,6 +191,8 @@ func (s *Server) answer(conn *net.TCPConn, kind protocol.Type, payload []byte) (
 		return s.hook(payload)
 	case protocol.Quiesce:
 		return s.quiesce(payload)
+	case protocol.Freeze:
+		return nil, s.freeze(conn)
 	}
 	return nil, &container.Error{Code: "unknown_request", Message: fmt.Sprintf("request type 0x%02x is not known", byte(kind))}
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,21 @@ type workload struct {
 	err     error
 	exited  chan struct{}
 	code    int
+
+	frozen    atomic.Bool
+	freezeErr error
+	thawed    chan struct{}
+}
+
+func (w *workload) Freeze() error {
+	w.frozen.Store(w.freezeErr == nil)
+	return w.freezeErr
+}
+
+func (w *workload) Thaw() error {
+	w.frozen.Store(false)
+	w.thawed <- struct{}{}
+	return nil
 }
 
 func (w *workload) Start(s *container.Spec) error {
@@ -73,7 +89,7 @@ func serve(t *testing.T, change func(*fixture)) *fixture {
 	t.Helper()
 	f := &fixture{
 		t:        t,
-		workload: &workload{started: make(chan *container.Spec, 1), exited: make(chan struct{})},
+		workload: &workload{started: make(chan *container.Spec, 1), exited: make(chan struct{}), thawed: make(chan struct{}, 10)},
 		identity: &identities{},
 	}
 	f.Server = &Server{
@@ -85,6 +101,7 @@ func serve(t *testing.T, change func(*fixture)) *fixture {
 		UptimeMs:  func() int64 { return 77 },
 		Peer:      "127.0.0.1",
 		Loopbacks: []string{"127.0.0.1", "::1"},
+		LostGrace: time.Hour,
 	}
 	if change != nil {
 		change(f)

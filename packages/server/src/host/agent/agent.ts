@@ -46,6 +46,8 @@ export type AgentEvent = z.infer<typeof event>;
 /** How much longer than the guest's own time-out the host waits for the answer. */
 const REPLY_SLACK_MS = 2000;
 const QUICK_MS = 10_000;
+/** An agent gives up after 2 s. */
+const FREEZE_MS = 4000;
 
 /**
  * The agent of one guest. Each call dials: a connection does not outlive a suspend, and a new one costs less than
@@ -109,6 +111,25 @@ export class Agent {
 
   async quiesce(options: { readonly dropCaches: boolean }, signal: AbortSignal): Promise<void> {
     await this.#ask(REQUEST.quiesce, options, 60_000, signal);
+  }
+
+  /**
+   * No process of the workload runs until the guest assumes an identity, or until what this resolves with is disposed:
+   * before that its connection must not end, or the guest thaws as soon as it runs.
+   * @throws AgentError `unknown_request` from an agent that cannot, `failed` when the workload does not stand still
+   */
+  async freeze(signal: AbortSignal): Promise<Disposable> {
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(FREEZE_MS)]);
+    const connection = await AgentConnection.open(this.#address, limited);
+    try {
+      await connection.request(REQUEST.freeze, undefined, limited);
+    } catch (err) {
+      connection[Symbol.dispose]();
+      throw err;
+    }
+    const socket = connection.release();
+    socket.resume().unref(); // so that its end, by an identity, is noticed
+    return { [Symbol.dispose]: () => socket.destroy() };
   }
 
   /** @throws ConnectError */

@@ -10,6 +10,7 @@ export const REQUEST = {
   forward: 0x06,
   watch: 0x07,
   quiesce: 0x08,
+  freeze: 0x09,
 } as const;
 export const ANSWER = 0x80;
 export const FAILURE = 0xff;

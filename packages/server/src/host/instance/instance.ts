@@ -40,6 +40,7 @@ import { type Cells, createLayer, layerName } from "../supply/cell.ts";
 import type { Clone, Supply } from "../supply/supply.ts";
 import type { TemplateStore } from "../template/template-store.ts";
 import { type Capture, capture } from "./capture.ts";
+import { freezeWorkload } from "./freeze.ts";
 import { assumeIdentity, KEEP_MACHINE_ID } from "./identity.ts";
 import { type InstanceRecord, readRecord, writeRecord } from "./instance-record.ts";
 import { RestorePoints } from "./restore-points.ts";
@@ -162,6 +163,9 @@ export class Instance {
     const number = record.snapshot + 1;
     await this.#deps.limiter.run("urgent", signal, async () => {
       watch.mark("turn");
+      using thaw = new DisposableStack();
+      thaw.use(await freezeWorkload(live.agent, live.vmm, this.#log, signal));
+      watch.mark("freeze");
       await live.vmm.pause();
       watch.mark("pause");
       try {
@@ -178,6 +182,7 @@ export class Instance {
         if (err instanceof HostError || signal.aborted) throw err;
         throw new HostError("internal", "the snapshot could not be made; the microvm runs on", { cause: err });
       }
+      thaw.move(); // the next identity thaws it
     });
     watch.mark("snapshot");
     await this.#becomeSuspended(number);
@@ -393,6 +398,8 @@ export class Instance {
     watch.mark("prepare");
     let taken: Capture;
     try {
+      using _frozen = await freezeWorkload(live.agent, live.vmm, this.#log, signal);
+      watch.mark("freeze");
       // Once the record says so, an adopted VMM is taken to write a layer that may still be empty: as true as before.
       taken = await capture(live.vmm, next, () => this.#write({ ...this.#requireRecord(), layer }), signal);
     } catch (err) {

@@ -8,6 +8,7 @@ import { Agent } from "../agent/agent.ts";
 import type { Driver, PreparedVmm, RestoreSpec, Vmm } from "../driver/driver.ts";
 import { SnapshotError } from "../driver/driver.ts";
 import { HostError } from "../host-client.ts";
+import { freezeWorkload } from "../instance/freeze.ts";
 import { assumeIdentity } from "../instance/identity.ts";
 import { devicesOf, memoryOf, placeLayers, type Snapshot } from "../snapshot/snapshot.ts";
 import type { OpenTemplate, TemplateStore } from "../template/template-store.ts";
@@ -219,6 +220,7 @@ export class Supply {
       await askForNothing(agent, port, signal);
       demand.touchy = false;
     }
+    await freezeWorkload(agent, clone.vmm, this.#deps.log, signal);
     await clone.vmm.pause();
     const privateBytes = await clone.vmm.privateBytes();
     undo.release();

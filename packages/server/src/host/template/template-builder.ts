@@ -22,6 +22,7 @@ import {
   type Template,
   type TemplateSpec,
 } from "../host-client.ts";
+import { freezeWorkload } from "../instance/freeze.ts";
 import { assumeIdentity } from "../instance/identity.ts";
 import { type HostLayout, resetRunDir } from "../layout.ts";
 import type { SlotPool } from "../network/slot-pool.ts";
@@ -111,6 +112,7 @@ export class TemplateBuilder {
     observer.phase("snapshot");
     await agent.quiesce({ dropCaches: true }, signal);
     const logSeq = await output.stop();
+    await freezeWorkload(agent, vmm, log, signal);
     await vmm.pause();
     const folder = `${layout.template(spec.templateId).path}.tmp`;
     await rm(folder, { recursive: true, force: true });

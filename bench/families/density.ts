@@ -109,10 +109,10 @@ async function cpuMs(pids: readonly number[]): Promise<number> {
 }
 
 async function pidOf(server: BenchServer, microvmId: string): Promise<number> {
-  const record = JSON.parse(await readFile(join(server.instanceFolder(microvmId), "vmm.json"), "utf8")) as {
-    pid: number;
-  };
-  return record.pid;
+  const read = async (path: string): Promise<unknown> => JSON.parse(await readFile(path, "utf8"));
+  const { vmm } = (await read(join(server.instanceFolder(microvmId), "instance.json"))) as { vmm: { id: string } };
+  const { pid } = (await read(join(server.dataDir, "vmms", vmm.id, "vmm.json"))) as { pid: number };
+  return pid;
 }
 
 async function diskBytes(folder: string): Promise<number> {

@@ -9,7 +9,7 @@ import { HostLayout } from "../../packages/server/src/host/layout.ts";
 import { readTemplateManifest, type TemplateManifest } from "../../packages/server/src/host/snapshot/manifest.ts";
 import { buildImage } from "../../packages/server/test/vm/fixtures.ts";
 import { TestServer } from "../../packages/server/test/vm/server.ts";
-import { enter, type Mode } from "./settings.ts";
+import { MODES, type Mode } from "./settings.ts";
 
 const IMAGE = fileURLToPath(new URL("../images/memory", import.meta.url));
 
@@ -47,8 +47,7 @@ export class BenchServer implements AsyncDisposable {
   }
 
   static async start(signal: AbortSignal): Promise<BenchServer> {
-    enter("usual");
-    const test = await TestServer.start({ accelerator: "auto", "log-level": "info" });
+    const test = await TestServer.start({ accelerator: "auto", "log-level": "info", ...MODES.usual });
     try {
       const { credentials } = test;
       const torpor = new TorporClient({ ...credentials, credentials });
@@ -81,7 +80,6 @@ export class BenchServer implements AsyncDisposable {
   /** Restarted, unless it is so already. */
   async mode(mode: Mode): Promise<void> {
     if (mode === this.#mode) return;
-    enter(mode);
     this.#mode = mode;
     await this.stop();
     await this.restart();
@@ -92,7 +90,7 @@ export class BenchServer implements AsyncDisposable {
   }
 
   async restart(): Promise<void> {
-    await this.#test.start();
+    await this.#test.start(MODES[this.#mode]);
   }
 
   /** The newest receipt of that operation. */

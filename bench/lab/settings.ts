@@ -1,24 +1,13 @@
-/** How the server is to be set up for what is measured: the one place that names its settings. */
+/** How the server is to be set up for what is measured: flags of `torpor serve`, in this one place. */
 export type Mode = keyof typeof MODES;
-
-const NO_POOL = { TORPOR_POOL_SIZE: "0" };
-const NO_STANDBY = { TORPOR_STANDBY_SECONDS: "0" };
 
 export const MODES = {
   /** As users start it. */
-  usual: {},
+  usual: { "pool-size": "4", "standby-seconds": "120" },
   /** Launches are restored when they are asked for. */
-  unprimed: NO_POOL,
+  unprimed: { "pool-size": "0", "standby-seconds": "120" },
   /** What sleeps has no process. */
-  stored: NO_STANDBY,
+  stored: { "pool-size": "4", "standby-seconds": "0" },
   /** No process but those of running microvms. */
-  bare: { ...NO_POOL, ...NO_STANDBY },
+  bare: { "pool-size": "0", "standby-seconds": "0" },
 } as const satisfies Record<string, Readonly<Record<string, string>>>;
-
-const NAMES = Object.values(MODES).flatMap((mode) => Object.keys(mode));
-
-/** For the servers that are started from here on. */
-export function enter(mode: Mode): void {
-  for (const name of NAMES) delete process.env[name];
-  Object.assign(process.env, MODES[mode]);
-}

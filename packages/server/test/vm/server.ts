@@ -63,8 +63,11 @@ export class TestServer implements AsyncDisposable {
     }
   }
 
-  /** Also after kill(): on the same data directory. Ports stay the same, so that clients do. */
-  async start(): Promise<void> {
+  /**
+   * Also after kill(): on the same data directory. Ports stay the same, so that clients do.
+   * @param others settings in place of those that it was made with
+   */
+  async start(others: Readonly<Record<string, string>> = {}): Promise<void> {
     const ports = this.#credentials
       ? {
           "api-port": new URL(this.#credentials.endpointUrl).port,
@@ -80,6 +83,7 @@ export class TestServer implements AsyncDisposable {
       "standby-seconds": "0",
       ...ports,
       ...this.#settings,
+      ...others,
     };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     const preload = this.#killable ? ["--import", CRASH_BEFORE] : [];

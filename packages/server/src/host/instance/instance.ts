@@ -9,6 +9,8 @@ import type { Limiter } from "../../lib/limiter.ts";
 import type { Log } from "../../lib/log.ts";
 import { Stopwatch } from "../../lib/stopwatch.ts";
 import { Agent } from "../agent/agent.ts";
+import { freezeWorkload } from "../agent/freeze.ts";
+import { assumeIdentity, KEEP_MACHINE_ID } from "../agent/identity.ts";
 import { requireSpace } from "../disk-space.ts";
 import { type Driver, SnapshotError } from "../driver/driver.ts";
 import {
@@ -40,8 +42,6 @@ import { type Cells, createLayer, layerName } from "../supply/cell.ts";
 import type { Clone, Supply } from "../supply/supply.ts";
 import type { TemplateStore } from "../template/template-store.ts";
 import { type Capture, capture } from "./capture.ts";
-import { freezeWorkload } from "./freeze.ts";
-import { assumeIdentity, KEEP_MACHINE_ID } from "./identity.ts";
 import { type InstanceRecord, readRecord, writeRecord } from "./instance-record.ts";
 import { RestorePoints } from "./restore-points.ts";
 import { Standby, type StandbyDeps } from "./standby.ts";

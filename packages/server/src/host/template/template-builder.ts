@@ -9,6 +9,8 @@ import { Stopwatch } from "../../lib/stopwatch.ts";
 import { printable } from "../../lib/text.ts";
 import { Agent } from "../agent/agent.ts";
 import { AgentError } from "../agent/connection.ts";
+import { freezeWorkload } from "../agent/freeze.ts";
+import { assumeIdentity } from "../agent/identity.ts";
 import type { GuestArtifacts } from "../artifacts.ts";
 import type { Builder } from "../builder/builder.ts";
 import type { ContainerConfig } from "../builder/container-config.ts";
@@ -22,8 +24,6 @@ import {
   type Template,
   type TemplateSpec,
 } from "../host-client.ts";
-import { freezeWorkload } from "../instance/freeze.ts";
-import { assumeIdentity } from "../instance/identity.ts";
 import { type HostLayout, resetRunDir } from "../layout.ts";
 import type { SlotPool } from "../network/slot-pool.ts";
 import { compatibilityOf } from "../snapshot/manifest.ts";

@@ -1,7 +1,7 @@
 import type { Log } from "../../lib/log.ts";
-import type { Agent } from "../agent/agent.ts";
-import { AgentError } from "../agent/connection.ts";
 import type { Vmm } from "../driver/driver.ts";
+import type { Agent } from "./agent.ts";
+import { AgentError } from "./connection.ts";
 
 let oldAgentMet = false;
 

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Agent } from "../agent/agent.ts";
+import type { Agent } from "./agent.ts";
 
 /** A restored guest answers within this; in emulation its first instructions are translated anew. */
 const IDENTITY_MS = 30_000;

@@ -2,9 +2,9 @@ import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { createLog } from "../../lib/log.ts";
-import { Agent } from "../agent/agent.ts";
-import { AGENT_PORT } from "../agent/connection.ts";
-import { ANSWER, encodeFrame, FAILURE, REQUEST } from "../agent/frames.ts";
+import { Agent } from "./agent.ts";
+import { AGENT_PORT } from "./connection.ts";
+import { ANSWER, encodeFrame, FAILURE, REQUEST } from "./frames.ts";
 import { freezeWorkload } from "./freeze.ts";
 
 /** Ours alone on this machine: the agent's port is fixed. */

@@ -79,6 +79,7 @@ async function primed(bench: Bench): Promise<void> {
 export async function wakes(bench: Bench, vmm: RawVmm, count: number): Promise<Sample[]> {
   await vmm.loadDevices();
   await vmm.cont();
+  await vmm.identify();
   await vmm.get();
   return await repeat(bench, count, async () => {
     await vmm.stop();
@@ -124,6 +125,8 @@ async function rawLaunch(bench: Bench): Promise<Sample> {
   watch.mark("devices");
   await vmm.cont();
   watch.mark("cont");
+  await vmm.identify();
+  watch.mark("identity");
   await vmm.get();
   watch.mark("request");
   return watch.sample();

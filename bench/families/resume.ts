@@ -78,6 +78,7 @@ async function rawSnapshot(bench: Bench, mb: number): Promise<RawSnapshot> {
   await using vmm = await RawVmm.spawn(raw, await bench.rawSpec(), await raw.takeSlot());
   await vmm.loadDevices();
   await vmm.cont();
+  await vmm.identify();
   await vmm.get(`/fill?mb=${mb}`);
   return await vmm.suspend();
 }

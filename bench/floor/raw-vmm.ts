@@ -1,8 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Agent } from "../../packages/server/src/host/agent/agent.ts";
+import { assumeIdentity } from "../../packages/server/src/host/agent/identity.ts";
 import type { MachineShape, Slot } from "../../packages/server/src/host/driver/driver.ts";
 import {
   bootArguments,
@@ -132,6 +135,12 @@ export class RawVmm implements AsyncDisposable {
 
   async cont(): Promise<void> {
     await this.qmp.execute("cont");
+  }
+
+  /** A template's workload is frozen until the guest has an identity: without this it answers nobody. */
+  async identify(): Promise<void> {
+    const signal = AbortSignal.timeout(30_000);
+    await assumeIdentity(new Agent(this.#slot.address), "microvm-floor", randomBytes(16), signal);
   }
 
   async stop(): Promise<void> {

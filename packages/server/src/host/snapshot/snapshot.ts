@@ -21,7 +21,7 @@ export interface Snapshot {
 
 /** Device state is some hundred KB; a VMM that writes more is not to fill our memory. */
 const MAX_DEVICES = 64 << 20;
-/** Diffs that a snapshot consists of, at most: then the next one is complete in itself. */
+/** Diffs that a snapshot consists of, at most: then the next one takes the place of all but the first. */
 const MAX_DIFFS = 4;
 
 export const devicesOf = ({ path }: Snapshot): string => join(path, "devices");
@@ -157,7 +157,9 @@ function keptDiffs(parent: Snapshot | undefined): SnapshotManifest["memory"] {
   const { memory } = parent.manifest;
   const written = memory.reduce((sum, { pages }) => sum + pages, 0);
   const live = memory.at(-1)?.livePages ?? 0;
-  return memory.length >= MAX_DIFFS || written > 2 * live + 1024 ? [] : memory;
+  // More is dead than alive: the next one is complete in itself.
+  if (written > 2 * live + 1024) return [];
+  return memory.length >= MAX_DIFFS ? memory.slice(0, 1) : memory;
 }
 
 /** The folder is made under another name, and appears with its manifest when everything in it is durable. */

@@ -59,6 +59,7 @@ async function floorRates(bench: Bench): Promise<Sample[]> {
     await using vmm = await RawVmm.spawn(raw, spec, await raw.takeSlot());
     await vmm.loadDevices();
     await vmm.cont();
+    await vmm.identify();
     await vmm.get();
     return { value: 1000 / (await vmm.cpuMs()) };
   });

@@ -91,7 +91,7 @@ async function main(options: Options, signal: AbortSignal): Promise<number> {
 }
 
 /**
- * 40 running and 200 suspended; 1,000 suspended take a quarter of an hour to make in emulation, so they are for those
+ * 40 running and 200 suspended; 1,000 suspended take many minutes to make in emulation, so they are for those
  * who ask for `density`. Whoever asks for few samples gets fewer of these as well; the result says how many there were.
  */
 function crowdSize({ only, samples }: Options): CrowdSize {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 
@@ -56,15 +55,11 @@ type frozenImage struct {
 
 // freeze must only be given a process whose vCPUs stand still, or the image is of many moments.
 func (f *frozenImages) freeze(r freezeRequest) (answer freezeAnswer, err error) {
-	template, err := os.Open(r.Template)
+	template, guest, err := openGuest(r.Pid, r.Template)
 	if err != nil {
 		return answer, err
 	}
 	defer template.Close()
-	guest, err := findGuest(r.Pid, template)
-	if err != nil {
-		return answer, err
-	}
 	image := &frozenImage{thaw: make(chan struct{}), ended: make(chan error, 1)}
 	made := make(chan error, 1)
 	go func() {

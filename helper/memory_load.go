@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -44,15 +43,11 @@ type loadAnswer struct {
 
 // loadMemory patches a process that has mapped the template and has not run. On any error the caller must end it.
 func loadMemory(r loadRequest) (answer loadAnswer, err error) {
-	template, err := os.Open(r.Template)
+	template, guest, err := openGuest(r.Pid, r.Template)
 	if err != nil {
 		return answer, err
 	}
 	defer template.Close()
-	guest, err := findGuest(r.Pid, template)
-	if err != nil {
-		return answer, err
-	}
 	c, err := openFiles(r.Files, guest.size)
 	if err != nil {
 		return answer, err

@@ -18,6 +18,20 @@ type guestMemory struct {
 	start, size uint64
 }
 
+// openGuest opens a template and finds it in a process. The file is the caller's to close when there is no error.
+func openGuest(pid int, path string) (*os.File, guestMemory, error) {
+	template, err := os.Open(path)
+	if err != nil {
+		return nil, guestMemory{}, err
+	}
+	guest, err := findGuest(pid, template)
+	if err != nil {
+		template.Close()
+		return nil, guestMemory{}, err
+	}
+	return template, guest, nil
+}
+
 // findGuest looks for the template by device and inode, since names differ in the process's jail.
 func findGuest(pid int, template *os.File) (guestMemory, error) {
 	g := guestMemory{pid: pid}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 )
 
 type saveRequest struct {
@@ -30,15 +29,11 @@ type saveAnswer struct {
 
 // saveMemory must only be given a stopped process, or a frozen image of one: its answer is stale the moment a vCPU runs.
 func saveMemory(r saveRequest) (answer saveAnswer, err error) {
-	template, err := os.Open(r.Template)
+	template, guest, err := openGuest(r.Pid, r.Template)
 	if err != nil {
 		return answer, err
 	}
 	defer template.Close()
-	guest, err := findGuest(r.Pid, template)
-	if err != nil {
-		return answer, err
-	}
 	parents, err := openChain(r.Parents, guest.size)
 	if err != nil {
 		return answer, err

@@ -10,6 +10,8 @@ import {
   RunMicrovmCommand,
   type RunMicrovmCommandInput,
   type RunMicrovmCommandOutput,
+  SuspendMicrovmCommand,
+  TerminateMicrovmCommand,
 } from "@aws-sdk/client-lambda-microvms";
 import { CreateBucketCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { eventually, type TestServer, zip } from "./server.ts";
@@ -131,6 +133,18 @@ export class RunningMicrovm {
     if (status !== 200) throw new Error(`the endpoint answered ${status} ${headers["x-aws-proxy-error"]}: ${body}`);
     return JSON.parse(body) as HelloAnswer;
   }
+}
+
+/** Until it sleeps. */
+export async function suspend(server: TestServer, { id }: RunningMicrovm): Promise<void> {
+  await server.api.send(new SuspendMicrovmCommand({ microvmIdentifier: id }));
+  await untilState(server, id, "SUSPENDED");
+}
+
+/** Until nothing of them is left. */
+export async function terminate(server: TestServer, ...vms: readonly RunningMicrovm[]): Promise<void> {
+  for (const { id } of vms) await server.api.send(new TerminateMicrovmCommand({ microvmIdentifier: id }));
+  for (const { id } of vms) await untilState(server, id, "TERMINATED");
 }
 
 export const AWAKE_ON_REQUEST = {

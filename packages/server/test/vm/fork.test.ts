@@ -1,9 +1,9 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { GetMicrovmCommand, SuspendMicrovmCommand, TerminateMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
+import { GetMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
 import { TorporClient } from "@torpor/sdk";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { AWAKE_ON_REQUEST, buildImage, RunningMicrovm, untilState } from "./fixtures.ts";
+import { AWAKE_ON_REQUEST, buildImage, RunningMicrovm, suspend, terminate, untilState } from "./fixtures.ts";
 import { eventually, TestServer } from "./server.ts";
 import { ask, type Who, WORKLOAD } from "./workload.ts";
 
@@ -22,17 +22,9 @@ beforeAll(async () => {
 afterAll(() => server?.[Symbol.asyncDispose]());
 
 const run = (): Promise<RunningMicrovm> => RunningMicrovm.run(server, image, AWAKE_ON_REQUEST);
-const suspend = async ({ id }: RunningMicrovm): Promise<void> => {
-  await server.api.send(new SuspendMicrovmCommand({ microvmIdentifier: id }));
-  await untilState(server, id, "SUSPENDED");
-};
 const fork = async (from: string, count = 1): Promise<RunningMicrovm[]> => {
   const { items } = await torpor.fork(from, { count });
   return await Promise.all(items.map((item) => RunningMicrovm.open(server, item)));
-};
-const end = async (...vms: readonly RunningMicrovm[]): Promise<void> => {
-  for (const { id } of vms) await server.api.send(new TerminateMicrovmCommand({ microvmIdentifier: id }));
-  for (const { id } of vms) await untilState(server, id, "TERMINATED");
 };
 const digests = (vm: RunningMicrovm): Promise<unknown> => ask(vm, "/digests");
 
@@ -49,11 +41,11 @@ test("a fork of a running microvm has its memory and disk, and each goes its own
   const own = { parent: await digests(parent), child: await digests(child!) };
   expect(new Set([before, own.parent, own.child].map((d) => JSON.stringify(d))).size).toBe(3);
   // Both can be suspended and wake as what they are now.
-  await Promise.all([suspend(parent), suspend(child!)]);
+  await Promise.all([suspend(server, parent), suspend(server, child!)]);
   expect(await digests(parent)).toEqual(own.parent);
   expect(await digests(child!)).toEqual(own.child);
   expect(await torpor.lineage(child!.id)).toMatchObject({ forkedFrom: { microvmId: parent.id } });
-  await end(parent, child!);
+  await terminate(server, parent, child!);
 });
 
 test("forks of forks live on when those before them have ended, and share files until then", async () => {
@@ -61,14 +53,14 @@ test("forks of forks live on when those before them have ended, and share files 
   await ask(parent, "/fill?seed=5&mib=8");
   await ask(parent, "/write?name=file&seed=6&mib=8");
   const before = await digests(parent);
-  await suspend(parent);
+  await suspend(server, parent);
   const [child] = await fork(parent.id); // of a suspended one: nothing is copied, nobody wakes
   await untilState(server, parent.id, "SUSPENDED");
   const [grandchild] = await fork(child!.id);
-  await end(parent, child!);
-  await suspend(grandchild!);
+  await terminate(server, parent, child!);
+  await suspend(server, grandchild!);
   expect(await digests(grandchild!)).toEqual(before);
-  await end(grandchild!);
+  await terminate(server, grandchild!);
 });
 
 test("many forks at once are all somebody, and none is another", async () => {
@@ -84,11 +76,11 @@ test("many forks at once are all somebody, and none is another", async () => {
     people.push(...answers);
     for (const vm of forks.slice(0, 2)) expect(await digests(vm)).toEqual(before);
     for (const { time } of answers) expect(Math.abs(time - Date.now() / 1000)).toBeLessThan(60);
-    await end(...forks);
+    await terminate(server, ...forks);
   }
   for (const what of ["random", "uuid", "machineId", "bootId"] as const)
     expect(new Set(people.map((who) => who[what])).size).toBe(FORKS + 1);
-  await end(parent);
+  await terminate(server, parent);
   await torpor.deleteCheckpoint(checkpointId);
   await eventually("nothing left", async () => {
     const left = await Promise.all(["vms", "vmms", "checkpoints"].map((name) => readdir(join(server.dataDir, name))));
@@ -109,11 +101,11 @@ test("a rollback keeps the id and the endpoint, and forgets what came after the 
   expect(await torpor.rollback(vm.id, checkpointId)).toMatchObject({ state: "RUNNING" });
   expect(await digests(vm)).toEqual(then);
   await ask(vm, "/write?name=third&seed=12&mib=1");
-  await suspend(vm);
+  await suspend(server, vm);
   await torpor.rollback(vm.id, second.checkpointId); // forwards, and of a sleeping one
   expect(await digests(vm)).toEqual(later);
   expect(await server.vmms()).toEqual([vm.id]);
-  await end(vm);
+  await terminate(server, vm);
   for (const id of [checkpointId, second.checkpointId]) await torpor.deleteCheckpoint(id);
 });
 
@@ -140,6 +132,6 @@ test("a checkpoint whose files are damaged is refused by name, and the microvm i
     expect(await digests(vm), name).toEqual(before);
     expect(await server.vmms()).toEqual([vm.id]);
   }
-  await end(vm);
+  await terminate(server, vm);
   await torpor.deleteCheckpoint(checkpointId);
 });

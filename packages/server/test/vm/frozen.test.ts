@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
-import { SuspendMicrovmCommand, TerminateMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
+import { SuspendMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
 import { TorporClient } from "@torpor/sdk";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { AWAKE_ON_REQUEST, buildImage, RunningMicrovm, untilState } from "./fixtures.ts";
+import { AWAKE_ON_REQUEST, buildImage, RunningMicrovm, terminate, untilState } from "./fixtures.ts";
 import { eventually, TestServer } from "./server.ts";
 import { ask } from "./workload.ts";
 
@@ -29,10 +29,6 @@ const later = async (seconds: number): Promise<void> => {
   await eventually(`${seconds} s`, async () => (now() >= then ? true : undefined));
 };
 const ticks = (vm: RunningMicrovm): Promise<Tick[]> => ask<Tick[]>(vm, "/");
-const end = async (...vms: readonly RunningMicrovm[]): Promise<void> => {
-  for (const { id } of vms) await server.api.send(new TerminateMicrovmCommand({ microvmIdentifier: id }));
-  for (const { id } of vms) await untilState(server, id, "TERMINATED");
-};
 
 /**
  * Random values that more than one of them made. One that was made before they parted is the same tick, at the same
@@ -74,7 +70,7 @@ test("no two forks make the same random value, and none sees the past's clock", 
     expect(list.length).toBeGreaterThan(0);
     expect(stale(list, bornAfter)).toEqual([]);
   }
-  await end(parent, ...forks);
+  await terminate(server, parent, ...forks);
   await torpor.deleteCheckpoint(checkpointId);
 });
 
@@ -92,7 +88,7 @@ test("no two launches make the same random value, and none sees the template's c
     expect(list.length).toBeGreaterThan(0);
     expect(stale(list, bornAfter[n]!)).toEqual([]);
   }
-  await end(...vms);
+  await terminate(server, ...vms);
 });
 
 test("a microvm that slept goes on where it was, and its clock has jumped", async () => {
@@ -107,5 +103,5 @@ test("a microvm that slept goes on where it was, and its clock has jumped", asyn
   expect(after.map(([count]) => count)).toEqual(after.map((_, n) => last![0] + 1 + n));
   expect(after.at(-1)![2]).toBeGreaterThan(awake);
   expect(after.filter(([, , time]) => time > asleep && time < awake)).toEqual([]);
-  await end(vm);
+  await terminate(server, vm);
 });

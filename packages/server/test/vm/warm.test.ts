@@ -1,10 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { ResumeMicrovmCommand, SuspendMicrovmCommand, TerminateMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
+import { ResumeMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
 import type { Receipt } from "@torpor/protocol";
 import { TorporClient } from "@torpor/sdk";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { AWAKE_ON_REQUEST, buildImage, RunningMicrovm, untilState } from "./fixtures.ts";
+import { AWAKE_ON_REQUEST, buildImage, RunningMicrovm, suspend, terminate } from "./fixtures.ts";
 import { eventually, TestServer } from "./server.ts";
 import { ask, type Who, WORKLOAD } from "./workload.ts";
 
@@ -21,14 +21,6 @@ beforeAll(async () => {
 afterAll(() => server?.[Symbol.asyncDispose]());
 
 const lastReceipt = async (vm: RunningMicrovm): Promise<Receipt> => (await torpor.receipts(vm.id, signal)).at(-1)!;
-const suspend = async (vm: RunningMicrovm): Promise<void> => {
-  await server.api.send(new SuspendMicrovmCommand({ microvmIdentifier: vm.id }));
-  await untilState(server, vm.id, "SUSPENDED");
-};
-const end = async (...vms: readonly RunningMicrovm[]): Promise<void> => {
-  for (const { id } of vms) await server.api.send(new TerminateMicrovmCommand({ microvmIdentifier: id }));
-  for (const { id } of vms) await untilState(server, id, "TERMINATED");
-};
 /** Layers of its disk in its restore point. */
 const layersOf = async (vm: RunningMicrovm): Promise<number> => {
   const folder = join(server.dataDir, "vms", vm.id, "snapshots");
@@ -55,7 +47,7 @@ test("microvms from the pool spawn nothing, are refilled behind, and are all som
   for (const what of ["random", "uuid", "machineId", "bootId"] as const)
     expect(new Set(people.map((who) => who[what])).size).toBe(people.length);
   for (const { time } of people) expect(Math.abs(time - Date.now() / 1000)).toBeLessThan(60);
-  await end(...vms);
+  await terminate(server, ...vms);
 });
 
 test("a suspended microvm stands by, wakes at once, and is the same from the disk when its process is gone", async () => {
@@ -63,21 +55,21 @@ test("a suspended microvm stands by, wakes at once, and is the same from the dis
   await ask(vm, "/fill?seed=1&mib=8");
   await ask(vm, "/write?name=file&seed=2&mib=4");
   const before = await ask(vm, "/digests");
-  await suspend(vm);
+  await suspend(server, vm);
   expect(await torpor.usage(vm.id)).toMatchObject({ process: "standby" });
   expect(await ask(vm, "/digests")).toEqual(before); // the request wakes it
   expect((await lastReceipt(vm)).reused).toEqual(["standby"]);
   await ask(vm, "/touch?seed=3");
   await ask(vm, "/write?name=other&seed=4&mib=2");
   const later = await ask(vm, "/digests");
-  await suspend(vm);
+  await suspend(server, vm);
   await server.kill(); // what stands by is nobody's now
   await server.start();
   expect(await server.vmms()).not.toContain(vm.id);
   expect(await torpor.usage(vm.id)).toMatchObject({ process: "none", pssBytes: null });
   expect(await ask(vm, "/digests")).toEqual(later);
   expect((await lastReceipt(vm)).reused).not.toContain("standby");
-  await end(vm);
+  await terminate(server, vm);
 });
 
 test("memory that grows, shrinks and changes, and files that come and go, are right over fifty suspensions", async () => {
@@ -91,7 +83,7 @@ test("memory that grows, shrinks and changes, and files that come and go, are ri
     else if (cycle > 3) await ask(vm, `/touch?name=b&seed=${cycle}`);
     await ask(vm, `/write?name=f${cycle % 4}&seed=${cycle}&mib=1`);
     const before = await ask(vm, "/digests");
-    await suspend(vm);
+    await suspend(server, vm);
     if (cycle % 5 === 0) {
       // Its process goes, as it would by age or for want of memory: from here on it is what the disk holds.
       await server.stop();
@@ -106,7 +98,7 @@ test("memory that grows, shrinks and changes, and files that come and go, are ri
   expect(mostLayers).toBeLessThan(12);
   for (let n = 0; n < 4; n++) await ask(vm, `/write?name=f${n}&mib=0`);
   expect(Math.abs((await ask<Who>(vm, "/")).free - free)).toBeLessThan(1 << 20);
-  await end(vm);
+  await terminate(server, vm);
   await eventually("nothing left", async () =>
     (await server.vmms()).every((id) => id.startsWith("vmm-")) ? true : undefined,
   );

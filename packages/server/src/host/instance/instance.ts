@@ -12,7 +12,7 @@ import { Agent } from "../agent/agent.ts";
 import { freezeWorkload } from "../agent/freeze.ts";
 import { assumeIdentity, KEEP_MACHINE_ID } from "../agent/identity.ts";
 import { requireSpace } from "../disk-space.ts";
-import { type Driver, SnapshotError } from "../driver/driver.ts";
+import type { Driver } from "../driver/driver.ts";
 import {
   type CheckpointResult,
   ConnectError,
@@ -27,6 +27,7 @@ import {
 import { createInstanceDir, type InstanceDir } from "../layout.ts";
 import { checkCompatible } from "../snapshot/manifest.ts";
 import {
+  asHostError,
   cloneSnapshot,
   cloneWithLayer,
   diskBytes,
@@ -118,16 +119,10 @@ export class Instance {
       watch.mark("origin");
     }
 
-    const start = async (taken: Clone): Promise<Clone> => {
-      undo.add("clone", () => supply.discard(taken));
-      for (const what of taken.reused) watch.reused(what);
-      watch.mark("restore");
-      await this.#write({ ...this.#recordOf(spec, taken), phase: "launching" });
-      await taken.vmm.run();
-      watch.mark("continue");
-      await assumeIdentity(new Agent(taken.cell.slot.address), this.id, randomBytes(16), signal);
-      watch.mark("identity");
-      return taken;
+    const start = async (clone: Clone): Promise<Clone> => {
+      undo.add("clone", () => supply.discard(clone));
+      await this.#start(clone, { ...this.#recordOf(spec, clone), phase: "launching" }, randomBytes(16), watch, signal);
+      return clone;
     };
     // One that stands ready waits for nobody's turn.
     const primed = forked ? undefined : supply.takePrimed(spec.templateId);
@@ -198,18 +193,13 @@ export class Instance {
     const record = this.#requireRecord();
     if (record.phase !== "suspended") throw new HostError("internal", `microvm ${this.id} is not suspended`);
     await using undo = new Cleanup(this.#log);
-    const start = async (awake: Clone): Promise<Clone> => {
-      undo.add("clone", () => this.#deps.supply.discard(awake));
-      for (const what of awake.reused) watch.reused(what);
-      watch.mark("restore");
+    const start = async (clone: Clone): Promise<Clone> => {
+      undo.add("clone", () => this.#deps.supply.discard(clone));
+      // Undone before the clone ends: a crash in between must find a suspended instance, not one whose VMM is dead.
       undo.add("record", () => this.#write(record));
-      // Before the first instruction: from here on the guest has moved on.
-      await this.#write({ ...record, phase: "running", vmm: vmmOf(awake), layer: awake.layer });
-      await awake.vmm.run();
-      watch.mark("continue");
-      await assumeIdentity(new Agent(awake.cell.slot.address), this.id, KEEP_MACHINE_ID, signal);
-      watch.mark("identity");
-      return awake;
+      const next: InstanceRecord = { ...record, phase: "running", vmm: vmmOf(clone), layer: clone.layer };
+      await this.#start(clone, next, KEEP_MACHINE_ID, watch, signal);
+      return clone;
     };
     const standby = await this.#wake();
     const clone = standby
@@ -225,6 +215,23 @@ export class Instance {
       watch.mark("resume hook");
     }
     return watch.receipt();
+  }
+
+  /** A restored clone continues as this instance. The record comes before the first instruction of its guest. */
+  async #start(
+    clone: Clone,
+    record: InstanceRecord,
+    machineId: Uint8Array,
+    watch: Stopwatch,
+    signal: AbortSignal,
+  ): Promise<void> {
+    for (const what of clone.reused) watch.reused(what);
+    watch.mark("restore");
+    await this.#write(record);
+    await clone.vmm.run();
+    watch.mark("continue");
+    await assumeIdentity(new Agent(clone.cell.slot.address), this.id, machineId, signal);
+    watch.mark("identity");
   }
 
   /** A restore point at `path`; the instance goes on as it was. */
@@ -512,8 +519,7 @@ export class Instance {
       for (const { file, sha256 } of snapshot.manifest.memory)
         await this.#deps.driver.verifyMemory(join(snapshot.path, file), sha256, signal);
     } catch (err) {
-      if (err instanceof SnapshotError) throw new HostError(err.reason, err.message, { cause: err });
-      throw err;
+      throw asHostError(err);
     }
   }
 

@@ -3,7 +3,7 @@ import { chmod, chown, link, mkdir, open, readFile, rename, rm, stat, writeFile 
 import { join } from "node:path";
 import { syncFolder } from "../../lib/atomic-file.ts";
 import { errnoOf, messageOf } from "../../lib/errors.ts";
-import type { DriverFacts, MemoryDiff, MemoryFile } from "../driver/driver.ts";
+import { type DriverFacts, type MemoryDiff, type MemoryFile, SnapshotError } from "../driver/driver.ts";
 import { HostError } from "../host-client.ts";
 import { layerName } from "../supply/cell.ts";
 import { compatibilityOf, readSnapshotManifest, type SnapshotManifest } from "./manifest.ts";
@@ -161,6 +161,10 @@ function keptDiffs(parent: Snapshot | undefined): SnapshotManifest["memory"] {
   if (written > 2 * live + 1024) return [];
   return memory.length >= MAX_DIFFS ? memory.slice(0, 1) : memory;
 }
+
+/** A driver's refusal of a snapshot as callers of the host know it; anything else as it is. */
+export const asHostError = (err: unknown): unknown =>
+  err instanceof SnapshotError ? new HostError(err.reason, err.message, { cause: err }) : err;
 
 /** The folder is made under another name, and appears with its manifest when everything in it is durable. */
 async function appear(path: string, fill: (folder: string) => Promise<SnapshotManifest>): Promise<Snapshot> {

@@ -8,9 +8,7 @@ import { Agent } from "../agent/agent.ts";
 import { freezeWorkload } from "../agent/freeze.ts";
 import { assumeIdentity } from "../agent/identity.ts";
 import type { Driver, PreparedVmm, RestoreSpec, Vmm } from "../driver/driver.ts";
-import { SnapshotError } from "../driver/driver.ts";
-import { HostError } from "../host-client.ts";
-import { devicesOf, memoryOf, placeLayers, type Snapshot } from "../snapshot/snapshot.ts";
+import { asHostError, devicesOf, memoryOf, placeLayers, type Snapshot } from "../snapshot/snapshot.ts";
 import type { OpenTemplate, TemplateStore } from "../template/template-store.ts";
 import { type Cell, type Cells, createLayer } from "./cell.ts";
 import { askForNothing } from "./first-request.ts";
@@ -231,8 +229,8 @@ export class Supply {
     return item;
   }
 
-  /** Ends a clone that is nobody's. */
-  async discard({ vmm, cell }: Pick<Clone, "vmm" | "cell">): Promise<void> {
+  /** Ends a VMM that is nobody's, and gives its cell back. */
+  async discard({ vmm, cell }: { readonly vmm: Pick<Vmm, "kill">; readonly cell: Cell }): Promise<void> {
     await vmm.kill();
     await this.#deps.cells.remove(cell);
   }
@@ -244,15 +242,12 @@ export class Supply {
   }
 
   #item(kind: WarmVmm["kind"], bytes: number, cell: Cell, vmm: Pick<Vmm, "kill">): WarmVmm {
-    const { warm, clock, cells } = this.#deps;
+    const { warm, clock } = this.#deps;
     const item: WarmVmm = {
       kind,
       bytes,
       until: clock.monotonic() + FORGET_MS,
-      evict: async () => {
-        await vmm.kill();
-        await cells.remove(cell);
-      },
+      evict: () => this.discard({ vmm, cell }),
     };
     warm.add(item);
     return item;
@@ -303,10 +298,8 @@ export class Supply {
       const vmm = await prepared.restore(spec, signal);
       return { cell, vmm, layer, reused };
     } catch (err) {
-      await prepared.kill();
-      await this.#deps.cells.remove(cell);
-      if (err instanceof SnapshotError) throw new HostError(err.reason, err.message, { cause: err });
-      throw err;
+      await this.discard({ vmm: prepared, cell });
+      throw asHostError(err);
     }
   }
 }

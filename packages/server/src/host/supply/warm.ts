@@ -67,12 +67,6 @@ export class WarmSet {
     return sum;
   }
 
-  count(kind: WarmVmm["kind"]): number {
-    let n = 0;
-    for (const vmm of this.#vmms) if (vmm.kind === kind) n++;
-    return n;
-  }
-
   /** Whether the host has memory to spare for one more. */
   async roomy(): Promise<boolean> {
     return this.bytes < this.#options.maxBytes && !(await hostIsShort());

@@ -48,6 +48,21 @@ test("a slot that is held by nobody is removed at the next start, one that is he
   await first.close();
 });
 
+test("what a crash left of a slot half made does not cost another server its own", async () => {
+  const other = pool("/whole", { spare: 0 });
+  await other.start([]);
+  const slot = await other.take();
+  const crashed = pool("/crashed", { spare: 0 });
+  // Killed after the first of its steps: a namespace without the veth whose number the other has.
+  const half = crashed.existing(slot.index).netns.split("/").at(-1)!;
+  execFileSync("ip", ["netns", "add", half]);
+  await crashed.start([]);
+  expect(await namespaces()).not.toContain(half);
+  expect(veths()).toContain(`torpor${slot.index}`);
+  await other.release(slot);
+  for (const p of [crashed, other]) await p.close();
+});
+
 test("what is beyond the host's limit is refused with the number", async () => {
   const small = pool("/small", { max: 2 });
   await small.start([]);

@@ -159,8 +159,9 @@ export class SlotPool {
 
   async #remove(n: number): Promise<void> {
     const name = this.#name(n);
-    // The veth first: a namespace goes in the background, and until then its veth's name is taken.
-    await ignoreMissing(run("ip", ["link", "del", vethName(n)]));
+    // The veth first: a namespace goes in the background, and until then its veth's name is taken. By its end in our
+    // namespace: a crash can have left one without it, and then the name is another server's.
+    await ignoreMissing(run("ip", ["-n", name, "link", "del", "veth0"]));
     await ignoreMissing(run("ip", ["netns", "del", name]));
     this.#numbers.delete(n);
   }

@@ -17,7 +17,7 @@ export class TemplateStore {
   readonly #layout: HostLayout;
   readonly #driver: Driver;
   readonly #helper: string;
-  /** Verified since this daemon started; the promise, so that clones at once verify once. */
+  /** Verified or made since this daemon started; the promise, so that clones at once verify once. */
   readonly #verified = new Map<string, Promise<OpenTemplate>>();
 
   constructor(layout: HostLayout, driver: Driver, helper: string) {
@@ -40,12 +40,14 @@ export class TemplateStore {
     return opened;
   }
 
-  /** Takes over a finished folder. From here on the template is there. */
+  /** Takes over a finished folder, whose digests are those of a moment ago. From here on the template is there. */
   async add(templateId: string, folder: string, manifest: TemplateManifest): Promise<void> {
     await writeFile(`${folder}/manifest.json`, JSON.stringify(manifest, null, 2), { flush: true, mode: 0o600 });
     await syncFolder(folder);
-    await rename(folder, this.#layout.template(templateId).path);
+    const files = this.#layout.template(templateId);
+    await rename(folder, files.path);
     await syncFolder(this.#layout.templates);
+    this.#verified.set(templateId, Promise.resolve({ files, manifest }));
   }
 
   async remove(templateId: string): Promise<void> {

@@ -76,7 +76,11 @@ const FIRST_NODE = "first";
 /** Options of `blockdev-add`. */
 export type BlockNode = Readonly<Record<string, unknown>>;
 
-const file = (filename: string): BlockNode => ({ driver: "file", filename });
+/**
+ * What lies in the page cache stays there: the files are local and nobody else writes them, and a clone that continues
+ * would otherwise take the template's disk away from all others.
+ */
+const file = (filename: string): BlockNode => ({ driver: "file", filename, "drop-cache": false });
 const rawDisk = (path: string): BlockNode => ({
   driver: "raw",
   "node-name": FIRST_NODE,

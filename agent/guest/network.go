@@ -2,8 +2,11 @@ package guest
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +18,9 @@ const (
 	GuestAddress = "169.254.0.2"
 	HostAddress  = "169.254.0.1"
 	prefixLength = 30
+	// noIPv6 of eth0: there is no router for it, and every clone would begin anew to look for one and for others with
+	// its address. Programs still have ::1.
+	noIPv6 = "/proc/sys/net/ipv6/conf/" + Interface + "/disable_ipv6"
 	// HostMAC is every slot's: the neighbour entry below is in the template's memory.
 	HostMAC = "02:00:00:00:00:01"
 	// Interface that leads to the host.
@@ -36,6 +42,9 @@ func ConfigureNetwork() error {
 		return err
 	}
 	guest, host := net.ParseIP(GuestAddress).To4(), net.ParseIP(HostAddress).To4()
+	if err := os.WriteFile(noIPv6, []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // a kernel without IPv6 has no such file
+	}
 	rt, err := netlink.Open(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import { z } from "zod";
 import { ConnectError, type HookFailure, type HookName } from "../host-client.ts";
-import { AgentConnection } from "./connection.ts";
+import { AgentConnection, AgentError } from "./connection.ts";
 import { ANSWER, encodeFrame, encodeIdentity, type GuestIdentity, REQUEST } from "./frames.ts";
 
 export const PROTOCOL_VERSION = 1;
@@ -49,15 +49,35 @@ const QUICK_MS = 10_000;
 /** An agent gives up after 2 s. */
 const FREEZE_MS = 4000;
 
+/** A guest that does not take a connection by then is asked to when somebody needs one. */
+const SPARE_MS = 1000;
+
 /**
- * The agent of one guest. Each call dials: a connection does not outlive a suspend, and a new one costs less than
- * finding out whether the old one still works.
+ * The agent of one guest, for as long as its VMM lives. What users wait for (identity, freeze, forward) goes over a
+ * connection that is there already: the one that froze the workload, or a spare one, made when nobody waits. All else
+ * dials. Asking these three once more does no harm, so a kept connection that turns out to have ended costs a dial.
  */
 export class Agent {
   readonly #address: string;
+  readonly #closed = new AbortController();
+  /** Over which the workload was frozen: its end would thaw it. */
+  #freezer: AgentConnection | undefined;
+  #spare: AgentConnection | undefined;
+  #dialling = false;
 
-  constructor(address: string) {
+  /** @param ended resolves when the VMM has ended: nothing is kept from then on */
+  constructor(address: string, ended?: Promise<unknown>) {
     this.#address = address;
+    void ended?.then(() => this.close());
+  }
+
+  /** Keeps no connection any more: the VMM has ended, or is left to another daemon. */
+  close(): void {
+    this.#closed.abort();
+    this.#freezer?.[Symbol.dispose]();
+    this.#spare?.[Symbol.dispose]();
+    this.#freezer = undefined;
+    this.#spare = undefined;
   }
 
   async hello(signal: AbortSignal): Promise<Hello> {
@@ -70,8 +90,11 @@ export class Agent {
   /** The clone is somebody else from here on. Until this resolves, no traffic may reach it. */
   async assumeIdentity(identity: GuestIdentity, signal: AbortSignal): Promise<void> {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(QUICK_MS)]);
-    using connection = await AgentConnection.open(this.#address, limited);
-    await connection.request(REQUEST.identity, encodeIdentity(identity), limited);
+    const request = encodeIdentity(identity);
+    const kept = this.#freezer ?? this.#takeSpare();
+    this.#freezer = undefined; // its end thaws no more, or the caller ends the guest
+    const [line] = await this.#askOver(kept, limited, (l) => l.request(REQUEST.identity, request, limited));
+    this.#keep(line);
   }
 
   async start(container: ContainerStart, signal: AbortSignal): Promise<void> {
@@ -120,40 +143,39 @@ export class Agent {
    */
   async freeze(signal: AbortSignal): Promise<Disposable> {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(FREEZE_MS)]);
-    const connection = await AgentConnection.open(this.#address, limited);
-    try {
-      await connection.request(REQUEST.freeze, undefined, limited);
-    } catch (err) {
-      connection[Symbol.dispose]();
-      throw err;
-    }
-    const socket = connection.release();
-    socket.resume().unref(); // so that its end, by an identity, is noticed
-    return { [Symbol.dispose]: () => socket.destroy() };
+    const ask = (line: AgentConnection): Promise<Buffer> => line.request(REQUEST.freeze, undefined, limited);
+    const [freezer] = await this.#askOver(this.#takeSpare(), limited, ask);
+    freezer.rest();
+    this.#freezer = freezer;
+    const thaw = (): void => {
+      if (this.#freezer !== freezer) return; // an identity has thawed it
+      this.#freezer = undefined;
+      freezer[Symbol.dispose]();
+    };
+    return { [Symbol.dispose]: thaw };
   }
 
   /** @throws ConnectError */
   async forward(port: number, signal: AbortSignal): Promise<Duplex> {
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(QUICK_MS)]);
+    const request = Buffer.alloc(2);
+    request.writeUInt16BE(port);
     let connection: AgentConnection;
+    let reply: Buffer;
     try {
-      connection = await AgentConnection.open(this.#address, AbortSignal.any([signal, AbortSignal.timeout(QUICK_MS)]));
+      const ask = (line: AgentConnection): Promise<Buffer> => line.request(REQUEST.forward, request, limited);
+      [connection, reply] = await this.#askOver(this.#takeSpare(), limited, ask);
     } catch (err) {
       signal.throwIfAborted();
-      throw new ConnectError("unreachable", "the guest does not answer", { cause: err });
+      throw new ConnectError("unreachable", "the guest's agent does not answer", { cause: err });
     }
-    try {
-      const payload = Buffer.alloc(2);
-      payload.writeUInt16BE(port);
-      const limited = AbortSignal.any([signal, AbortSignal.timeout(QUICK_MS)]);
-      const reply = await connection.request(REQUEST.forward, payload, limited);
-      if (reply[0] !== 0) throw new ConnectError("refused", `nothing listens on port ${port}`);
-      return connection.release();
-    } catch (err) {
+    if (reply[0] !== 0) {
       connection[Symbol.dispose]();
-      signal.throwIfAborted();
-      if (err instanceof ConnectError) throw err;
-      throw new ConnectError("unreachable", "the guest's agent failed", { cause: err });
+      throw new ConnectError("refused", `nothing listens on port ${port}`);
     }
+    const stream = connection.release();
+    stream.once("close", () => void this.#makeSpare());
+    return stream;
   }
 
   /** Events with a number greater than `after`, for as long as the guest and the signal live. Then it throws. */
@@ -166,6 +188,60 @@ export class Agent {
       const frame = await connection.next(signal);
       if (frame.type !== (REQUEST.watch | ANSWER)) throw new Error(`frame type ${frame.type} among events`);
       yield event.parse(JSON.parse(frame.payload.toString("utf8")));
+    }
+  }
+
+  /**
+   * Asks over the kept connection, or over a new one if there is none or it has ended.
+   * @returns the connection, which is the caller's, and the answer
+   */
+  async #askOver(
+    kept: AgentConnection | undefined,
+    signal: AbortSignal,
+    ask: (line: AgentConnection) => Promise<Buffer>,
+  ): Promise<[AgentConnection, Buffer]> {
+    if (kept)
+      try {
+        return [kept, await ask(kept)];
+      } catch (err) {
+        const gone = kept.ended && !(err instanceof AgentError);
+        kept[Symbol.dispose]();
+        if (!gone || signal.aborted) throw err;
+      }
+    const line = await AgentConnection.open(this.#address, signal);
+    try {
+      return [line, await ask(line)];
+    } catch (err) {
+      line[Symbol.dispose]();
+      throw err;
+    }
+  }
+
+  #takeSpare(): AgentConnection | undefined {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    return spare;
+  }
+
+  #keep(connection: AgentConnection): void {
+    if (this.#spare || this.#closed.signal.aborted) connection[Symbol.dispose]();
+    else {
+      connection.rest();
+      this.#spare = connection;
+    }
+  }
+
+  /** For whoever comes next. */
+  async #makeSpare(): Promise<void> {
+    if (this.#dialling || this.#spare || this.#freezer || this.#closed.signal.aborted) return;
+    this.#dialling = true;
+    try {
+      const signal = AbortSignal.any([this.#closed.signal, AbortSignal.timeout(SPARE_MS)]);
+      this.#keep(await AgentConnection.open(this.#address, signal));
+    } catch {
+      // Whoever needs one dials, and hears of it.
+    } finally {
+      this.#dialling = false;
     }
   }
 

@@ -52,6 +52,7 @@ export class AgentConnection implements Disposable {
   readonly #decoder = new FrameDecoder();
   #wake: (() => void) | undefined;
   #ended: Error | undefined;
+  #resting = false;
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -69,8 +70,23 @@ export class AgentConnection implements Disposable {
     return new AgentConnection(await dialAgent(address, signal));
   }
 
+  /** It can be asked nothing more. */
+  get ended(): boolean {
+    return this.#ended !== undefined;
+  }
+
+  /** Kept without a question that is open: its end is noticed, it keeps no process alive, and whoever speaks unasked is cut off. */
+  rest(): void {
+    this.#resting = true;
+    this.#socket.unref();
+    this.#whileResting();
+  }
+
   /** @throws AgentError when the agent says no; Error when it says nothing sensible in time */
   async request(type: number, payload: Uint8Array | object | undefined, signal: AbortSignal): Promise<Buffer> {
+    if (this.#ended) throw this.#ended;
+    this.#resting = false;
+    this.#socket.ref();
     const bytes = payload instanceof Uint8Array ? payload : Buffer.from(payload ? JSON.stringify(payload) : "");
     this.send(encodeFrame(type, bytes));
     const frame = await this.next(signal);
@@ -110,10 +126,19 @@ export class AgentConnection implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#ended ??= new Error("the connection to the guest's agent is closed");
     this.#socket.destroy();
   }
 
-  readonly #readable = (): void => this.#wake?.();
+  readonly #readable = (): void => {
+    if (this.#resting) this.#whileResting();
+    else this.#wake?.();
+  };
+
+  #whileResting(): void {
+    if (this.#socket.readableLength > 0 || this.#decoder.rest().length > 0) this.#broken("spoke unasked");
+    else this.#socket.read(0); // lets an end come through
+  }
 
   #decode(): Frame | undefined {
     try {

@@ -6,9 +6,9 @@ import { errnoOf } from "../../lib/errors.ts";
 import type { InstanceDir } from "../layout.ts";
 
 /**
- * Where an instance stands. The phase decides what a crash of the daemon means: `launching`: no client was told that it
- * runs, so it is undone; `running`: a live VMM is the truth, a dead one the end; `suspended`: its newest snapshot is
- * the truth. A snapshot that is newer than the record is the truth in every phase: it appears, durable and whole, in
+ * Where an instance stands; one that is being launched has no record, and is undone after a crash of the daemon. The
+ * phase decides what that means for the others: `running`: a live VMM is the truth, a dead one the end; `suspended`:
+ * its newest snapshot is the truth. A snapshot that is newer than the record is the truth in every phase: it appears, durable and whole, in
  * the moment in which the instance is suspended. So the record itself need not be durable: what it says of running
  * VMMs is void after a crash of the machine.
  */
@@ -16,7 +16,7 @@ const instanceRecord = z.object({
   schema: z.literal(2),
   microvmId: z.string(),
   templateId: z.string(),
-  phase: z.enum(["launching", "running", "suspended"]),
+  phase: z.enum(["running", "suspended"]),
   /** Its VMM and the slot of that, while it has one. */
   vmm: z.object({ id: z.string().regex(/^vmm-[0-9a-f]{16}$/), slot: z.number().int() }).nullable(),
   /** Number of the snapshot that it continued from or is suspended at; 0 before the first. */

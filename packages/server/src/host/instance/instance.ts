@@ -7,6 +7,7 @@ import { Cleanup } from "../../lib/cleanup.ts";
 import { errnoOf } from "../../lib/errors.ts";
 import type { Limiter } from "../../lib/limiter.ts";
 import type { Log } from "../../lib/log.ts";
+import { pause } from "../../lib/pause.ts";
 import { Stopwatch } from "../../lib/stopwatch.ts";
 import { Agent } from "../agent/agent.ts";
 import { freezeWorkload } from "../agent/freeze.ts";
@@ -68,11 +69,11 @@ export interface InstanceDeps extends StandbyDeps {
 
 /** What an instance has while a VMM is there. */
 interface Live extends Clone {
-  readonly agent: Agent;
   readonly watching: AbortController;
 }
 
 const CONSOLE_MAX = 1 << 20;
+const WATCH_AFTER_MS = 100;
 /** Layers that a disk consists of; more are merged while the microvm sleeps. */
 const MAX_LAYERS = 8;
 
@@ -121,7 +122,7 @@ export class Instance {
 
     const start = async (clone: Clone): Promise<Clone> => {
       undo.add("clone", () => supply.discard(clone));
-      await this.#start(clone, { ...this.#recordOf(spec, clone), phase: "launching" }, randomBytes(16), watch, signal);
+      await this.#start(clone, randomBytes(16), watch, signal);
       return clone;
     };
     // One that stands ready waits for nobody's turn.
@@ -132,10 +133,9 @@ export class Instance {
           watch.mark("turn");
           return await start(await supply.clone(template, forked && (await this.#points.open(1)), signal));
         });
-    const agent = new Agent(clone.cell.slot.address);
     if (spec.runHook) {
       const body = JSON.stringify({ microvmId: this.id, runHookPayload: spec.runHook.payload });
-      await this.#hook(agent, "run", spec.runHook, body, signal);
+      await this.#hook(clone.agent, "run", spec.runHook, body, signal);
       watch.mark("run hook");
     }
     await this.#write({ ...this.#recordOf(spec, clone), phase: "running" });
@@ -197,8 +197,9 @@ export class Instance {
       undo.add("clone", () => this.#deps.supply.discard(clone));
       // Undone before the clone ends: a crash in between must find a suspended instance, not one whose VMM is dead.
       undo.add("record", () => this.#write(record));
-      const next: InstanceRecord = { ...record, phase: "running", vmm: vmmOf(clone), layer: clone.layer };
-      await this.#start(clone, next, KEEP_MACHINE_ID, watch, signal);
+      // Before the guest's first instruction: from then on its snapshot is not what it is.
+      await this.#write({ ...record, phase: "running", vmm: vmmOf(clone), layer: clone.layer });
+      await this.#start(clone, KEEP_MACHINE_ID, watch, signal);
       return clone;
     };
     const standby = await this.#wake();
@@ -217,20 +218,13 @@ export class Instance {
     return watch.receipt();
   }
 
-  /** A restored clone continues as this instance. The record comes before the first instruction of its guest. */
-  async #start(
-    clone: Clone,
-    record: InstanceRecord,
-    machineId: Uint8Array,
-    watch: Stopwatch,
-    signal: AbortSignal,
-  ): Promise<void> {
+  /** A restored clone continues as this instance. */
+  async #start(clone: Clone, machineId: Uint8Array, watch: Stopwatch, signal: AbortSignal): Promise<void> {
     for (const what of clone.reused) watch.reused(what);
     watch.mark("restore");
-    await this.#write(record);
     await clone.vmm.run();
     watch.mark("continue");
-    await assumeIdentity(new Agent(clone.cell.slot.address), this.id, machineId, signal);
+    await assumeIdentity(clone.agent, this.id, machineId, signal);
     watch.mark("identity");
   }
 
@@ -320,7 +314,7 @@ export class Instance {
       this.#startUpkeep(snapshot);
       return "suspended";
     }
-    if (record.phase === "launching" || !record.vmm) return "broken";
+    if (!record.vmm) return "broken";
     const cell = this.#deps.cells.existing(record.vmm.id, record.vmm.slot);
     const vmm = await this.#deps.driver.adopt(cell.dir, signal);
     if (!vmm) {
@@ -330,7 +324,7 @@ export class Instance {
     // A suspend or a resume that stopped half way: the guest is whole and goes on.
     if (!(await vmm.running())) await vmm.run();
     await this.#points.keepOnly(record.snapshot);
-    this.#go({ cell, vmm, layer: record.layer, reused: [] });
+    this.#go({ cell, vmm, agent: new Agent(cell.slot.address, vmm.ended), layer: record.layer, reused: [] });
     return "running";
   }
 
@@ -368,7 +362,7 @@ export class Instance {
   /** Undefined while it is being launched: it is nobody's yet. */
   get state(): InventoryItem["state"] | undefined {
     if (this.#live) return "running";
-    if (!this.#record || this.#record.phase === "launching") return undefined;
+    if (!this.#record) return undefined;
     return this.#record.phase === "suspended" ? "suspended" : "broken";
   }
 
@@ -388,6 +382,7 @@ export class Instance {
     const live = this.#live;
     this.#forget();
     live?.vmm.detach();
+    live?.agent.close();
     await this.#upkeep.stop();
     await this.logs.close();
   }
@@ -568,7 +563,7 @@ export class Instance {
 
   /** The instance is live: its output is collected and its end is noticed. */
   #go(clone: Clone): Live {
-    const live: Live = { ...clone, agent: new Agent(clone.cell.slot.address), watching: new AbortController() };
+    const live: Live = { ...clone, watching: new AbortController() };
     this.#live = live;
     this.#exited = false;
     void live.vmm.ended.then((detail) => {
@@ -578,7 +573,11 @@ export class Instance {
       this.#exit({ kind: "vmm", detail });
     });
     const exited = (exitCode: number): void => this.#exit({ kind: "workload", exitCode });
-    void watchWorkload(live.agent, this.logs, exited, this.#log, live.watching.signal);
+    const { signal } = live.watching;
+    // The guest's first moments are for those who wait for it; what is written meanwhile, the agent keeps.
+    void pause(this.#deps.clock, WATCH_AFTER_MS, signal)
+      .then(() => watchWorkload(live.agent, this.logs, exited, this.#log, signal))
+      .catch(() => {}); // it lives no more
     return live;
   }
 

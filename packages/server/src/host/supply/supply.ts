@@ -32,6 +32,8 @@ export interface SupplyDeps {
 export interface Clone {
   readonly cell: Cell;
   readonly vmm: Vmm;
+  /** Closed when the VMM has ended. */
+  readonly agent: Agent;
   /** Number of the disk layer that it writes. */
   readonly layer: number;
   /** What did not have to be made for it: `primed`, `process`. */
@@ -209,8 +211,8 @@ export class Supply {
       signal,
     );
     undo.add("clone", () => this.discard(clone));
+    const { agent } = clone;
     await clone.vmm.run();
-    const agent = new Agent(clone.cell.slot.address);
     await assumeIdentity(agent, NOBODY, randomBytes(16), signal);
     const { port } = template.manifest;
     if (port !== null && this.#deps.askFirst && !demand.touchy) {
@@ -296,7 +298,7 @@ export class Supply {
         ? { layers, activeDisk, devices: devicesOf(snapshot), memory: memoryOf(snapshot) }
         : { layers, activeDisk, devices: template.files.devices, memory: [] };
       const vmm = await prepared.restore(spec, signal);
-      return { cell, vmm, layer, reused };
+      return { cell, vmm, agent: new Agent(cell.slot.address, vmm.ended), layer, reused };
     } catch (err) {
       await this.discard({ vmm: prepared, cell });
       throw asHostError(err);

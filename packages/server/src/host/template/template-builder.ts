@@ -95,7 +95,7 @@ export class TemplateBuilder {
     await chown(disk, slot.uid, slot.uid);
     const vmm = await this.#boot(dir, size, slot, disk, observer, signal);
     undo.add("vmm", () => vmm.kill());
-    const agent = new Agent(slot.address);
+    const agent = new Agent(slot.address, vmm.ended);
     await assumeIdentity(agent, spec.templateId, randomBytes(16), signal);
     watch.mark("boot");
 

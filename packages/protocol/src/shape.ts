@@ -1,5 +1,5 @@
 /**
- * The vocabulary in which operations are described (operations.ts): shapes as plain data, and the TypeScript types
+ * The vocabulary in which operations are described (operations/): shapes as plain data, and the TypeScript types
  * that follow from them. No behaviour lives here; the server derives routing, validation and serialisation from it.
  */
 

@@ -1,0 +1,83 @@
+/** Shapes of images, their versions and builds. */
+import { enumeration, integer, list, map, optional, required, string, structure, timestamp, union } from "../shape.ts";
+import { nonBlankString } from "./shapes.ts";
+
+export const codeArtifact = union({ uri: optional(nonBlankString) });
+export const imageName = string({ min: 1, max: 64, pattern: "[a-zA-Z0-9-_]+" });
+/** X86_64 is our extension: AWS has ARM_64 only. */
+export const architecture = enumeration(["ARM_64", "X86_64"]);
+export const cpuConfiguration = structure({ architecture: required(architecture) });
+const resources = structure({ minimumMemoryInMiB: required(integer()) });
+export const resourcesList = list(resources, { max: 1 });
+export const capabilityList = list(enumeration(["ALL"]));
+const hookState = enumeration(["DISABLED", "ENABLED"]);
+const microvmHooks = structure({
+  run: optional(hookState),
+  runTimeoutInSeconds: optional(integer({ min: 1, max: 60 })),
+  resume: optional(hookState),
+  resumeTimeoutInSeconds: optional(integer({ min: 1, max: 60 })),
+  suspend: optional(hookState),
+  suspendTimeoutInSeconds: optional(integer({ min: 1, max: 60 })),
+  terminate: optional(hookState),
+  terminateTimeoutInSeconds: optional(integer({ min: 1, max: 60 })),
+});
+const microvmImageHooks = structure({
+  ready: optional(hookState),
+  readyTimeoutInSeconds: optional(integer({ min: 1, max: 3600 })),
+  validate: optional(hookState),
+  validateTimeoutInSeconds: optional(integer({ min: 1, max: 3600 })),
+});
+export const hooks = structure({
+  port: optional(integer({ min: 1, max: 65535 })),
+  microvmHooks: optional(microvmHooks),
+  microvmImageHooks: optional(microvmImageHooks),
+});
+export const environmentVariableMap = map(
+  string({ min: 1, max: 256, pattern: "[^\\s]+" }),
+  string({ max: 4096, sensitive: true }),
+  { max: 50 },
+);
+export const tags = map(
+  string({ min: 1, max: 128, pattern: "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)" }),
+  string({ max: 256, pattern: "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)" }),
+);
+export const microvmImageState = enumeration([
+  "CREATING",
+  "CREATED",
+  "CREATE_FAILED",
+  "UPDATING",
+  "UPDATED",
+  "UPDATE_FAILED",
+  "DELETING",
+  "DELETE_FAILED",
+  "DELETED",
+]);
+export const microvmImageVersionState = enumeration([
+  "PENDING",
+  "IN_PROGRESS",
+  "SUCCESSFUL",
+  "FAILED",
+  "DELETING",
+  "DELETED",
+  "DELETE_FAILED",
+]);
+export const microvmImageVersionStatus = enumeration(["ACTIVE", "INACTIVE"]);
+/** GENERIC is our extension: what AWS names are its own processors. */
+export const chipset = enumeration(["GRAVITON", "GENERIC"]);
+export const buildState = enumeration(["PENDING", "IN_PROGRESS", "SUCCESSFUL", "FAILED"]);
+export const microvmImageBuildSummary = structure({
+  imageArn: required(nonBlankString),
+  imageVersion: required(nonBlankString),
+  buildId: required(nonBlankString),
+  buildState: required(buildState),
+  architecture: required(architecture),
+  chipset: required(chipset),
+  chipsetGeneration: required(nonBlankString),
+  createdAt: required(timestamp()),
+  stateReason: optional(string()),
+});
+export const snapshotBuild = structure({
+  memorySnapshotSizeInBytes: optional(integer()),
+  codeInstallSizeInBytes: optional(integer()),
+  diskSnapshotSizeInBytes: optional(integer()),
+});

@@ -1,0 +1,211 @@
+import {
+  boolean,
+  enumeration,
+  idempotencyToken,
+  integer,
+  list,
+  map,
+  operation,
+  optional,
+  path,
+  query,
+  required,
+  string,
+  structure,
+  timestamp,
+  union,
+} from "../shape.ts";
+import { logging, microvmImageIdentifier, nonBlankString, roleArn, version } from "./shapes.ts";
+
+const networkConnectorList = list(string({ min: 1, max: 2048 }), { max: 10 });
+const idlePolicy = structure({
+  maxIdleDurationSeconds: required(integer({ min: 60 })),
+  suspendedDurationSeconds: required(integer()),
+  autoResumeEnabled: required(boolean()),
+});
+const microvmIdentifier = string({ min: 1, max: 256 });
+const microvmState = enumeration(["PENDING", "RUNNING", "SUSPENDING", "SUSPENDED", "TERMINATING", "TERMINATED"]);
+const microvmImageArn = string({
+  min: 20,
+  max: 2048,
+  pattern: "arn:[a-z0-9-]+:lambda:[a-z0-9-]*:[a-z0-9]*:microvm-image:.+",
+});
+const microvmItem = structure({
+  microvmId: required(microvmIdentifier),
+  state: required(microvmState),
+  imageArn: required(microvmImageArn),
+  imageVersion: required(version),
+  startedAt: required(timestamp()),
+});
+const portRange = structure({
+  startPort: required(integer({ min: 1, max: 65535 })),
+  endPort: required(integer({ min: 1, max: 65535 })),
+});
+const portSpecification = union({
+  port: optional(integer({ min: 1, max: 65535 })),
+  range: optional(portRange),
+  allPorts: optional(structure({})),
+});
+
+export const MICROVM_OPERATIONS = {
+  RunMicrovm: operation({
+    method: "POST",
+    uri: "/2025-09-09/microvms",
+    status: 200,
+    input: {
+      imageIdentifier: required(microvmImageIdentifier),
+      ingressNetworkConnectors: optional(networkConnectorList),
+      egressNetworkConnectors: optional(networkConnectorList),
+      imageVersion: optional(version),
+      executionRoleArn: optional(roleArn),
+      idlePolicy: optional(idlePolicy),
+      logging: optional(logging),
+      runHookPayload: optional(string({ max: 4096, sensitive: true })),
+      maximumDurationInSeconds: optional(integer({ min: 1, max: 28800 })),
+      clientToken: idempotencyToken(string({ min: 1, max: 128 })),
+    },
+    output: {
+      microvmId: required(microvmIdentifier),
+      state: required(microvmState),
+      endpoint: required(string({ min: 1, max: 2048 })),
+      imageArn: required(microvmImageArn),
+      imageVersion: required(version),
+      maximumDurationInSeconds: required(integer()),
+      startedAt: required(timestamp()),
+      executionRoleArn: optional(roleArn),
+      idlePolicy: optional(idlePolicy),
+      terminatedAt: optional(timestamp()),
+      stateReason: optional(nonBlankString),
+      ingressNetworkConnectors: optional(networkConnectorList),
+      egressNetworkConnectors: optional(networkConnectorList),
+    },
+    errors: [
+      "AccessDeniedException",
+      "ConflictException",
+      "InsufficientCapacityException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ServiceQuotaExceededException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  GetMicrovm: operation({
+    method: "GET",
+    uri: "/2025-09-09/microvms/{microvmIdentifier}",
+    status: 200,
+    input: { microvmIdentifier: path(microvmIdentifier) },
+    output: {
+      microvmId: required(microvmIdentifier),
+      state: required(microvmState),
+      endpoint: required(string({ min: 1, max: 2048 })),
+      imageArn: required(microvmImageArn),
+      imageVersion: required(version),
+      maximumDurationInSeconds: required(integer()),
+      startedAt: required(timestamp()),
+      executionRoleArn: optional(roleArn),
+      idlePolicy: optional(idlePolicy),
+      terminatedAt: optional(timestamp()),
+      stateReason: optional(nonBlankString),
+      ingressNetworkConnectors: optional(networkConnectorList),
+      egressNetworkConnectors: optional(networkConnectorList),
+    },
+    errors: [
+      "AccessDeniedException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  ListMicrovms: operation({
+    method: "GET",
+    uri: "/2025-09-09/microvms",
+    status: 200,
+    input: {
+      maxResults: query(integer({ min: 1, max: 50 })),
+      nextToken: query(string()),
+      imageIdentifier: query(microvmImageIdentifier),
+      imageVersion: query(string()),
+    },
+    output: { items: required(list(microvmItem)), nextToken: optional(string()) },
+    errors: [
+      "AccessDeniedException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  SuspendMicrovm: operation({
+    method: "POST",
+    uri: "/2025-09-09/microvms/{microvmIdentifier}/suspend",
+    status: 200,
+    input: { microvmIdentifier: path(microvmIdentifier) },
+    output: {},
+    errors: [
+      "AccessDeniedException",
+      "ConflictException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  ResumeMicrovm: operation({
+    method: "POST",
+    uri: "/2025-09-09/microvms/{microvmIdentifier}/resume",
+    status: 200,
+    input: { microvmIdentifier: path(microvmIdentifier) },
+    output: {},
+    errors: [
+      "AccessDeniedException",
+      "ConflictException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  TerminateMicrovm: operation({
+    method: "DELETE",
+    uri: "/2025-09-09/microvms/{microvmIdentifier}",
+    status: 200,
+    input: { microvmIdentifier: path(microvmIdentifier) },
+    output: {},
+    errors: [
+      "AccessDeniedException",
+      "ConflictException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  CreateMicrovmAuthToken: operation({
+    method: "POST",
+    uri: "/2025-09-09/microvms/{microvmIdentifier}/auth-token",
+    status: 200,
+    input: {
+      microvmIdentifier: path(microvmIdentifier),
+      expirationInMinutes: required(integer({ min: 1 })),
+      allowedPorts: required(list(portSpecification, { min: 1 })),
+    },
+    output: {
+      authToken: required(
+        map(string({ min: 1, max: 256, pattern: "[^\\s]+" }), string({ max: 8000, sensitive: true }), {
+          min: 1,
+          max: 10,
+        }),
+      ),
+    },
+    errors: [
+      "AccessDeniedException",
+      "ConflictException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+} as const;

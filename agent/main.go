@@ -18,13 +18,15 @@ import (
 	"torpor/agent/events"
 	"torpor/agent/guest"
 	"torpor/agent/identity"
+	"torpor/agent/metadata"
 	"torpor/agent/reaper"
 	"torpor/agent/server"
 )
 
 const (
-	agentPort = 4699
-	logBytes  = 1 << 20
+	agentPort    = 4699
+	metadataPort = 4698
+	logBytes     = 1 << 20
 	// memoryTarget keeps the agent's heap small in guests that have little: the garbage collector works harder then.
 	memoryTarget = 48 << 20
 )
@@ -80,6 +82,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("machine id: %w", err)
 	}
 	ring := events.NewRing(logBytes)
+	credentials := &metadata.Service{Peer: guest.HostAddress}
 	s := &server.Server{
 		Version: version,
 		Workload: &container.Runner{
@@ -93,6 +96,7 @@ func run(ctx context.Context) error {
 			Prepare:   func(spec *container.Spec) error { return prepare(spec, diskErr) },
 		},
 		Events:       ring,
+		Credentials:  credentials,
 		Identity:     &identity.Keeper{System: kernel},
 		Flush:        guest.Flush,
 		UptimeMs:     uptimeMs,
@@ -105,6 +109,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	metadataListener, err := server.Listen(ctx, netip.AddrPortFrom(address.Addr(), metadataPort).String())
+	if err != nil {
+		return err
+	}
+	go func() { fmt.Println("torpor-agent: metadata:", credentials.Serve(metadataListener)) }()
 	return s.Serve(ctx, listener)
 }
 

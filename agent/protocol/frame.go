@@ -18,15 +18,16 @@ const MaxFrame = 262144
 type Type byte
 
 const (
-	Hello     Type = 0x01
-	Identity  Type = 0x02
-	Start     Type = 0x03
-	Listening Type = 0x04
-	Hook      Type = 0x05
-	Forward   Type = 0x06
-	Watch     Type = 0x07
-	Quiesce   Type = 0x08
-	Freeze    Type = 0x09
+	Hello       Type = 0x01
+	Identity    Type = 0x02
+	Start       Type = 0x03
+	Listening   Type = 0x04
+	Hook        Type = 0x05
+	Forward     Type = 0x06
+	Watch       Type = 0x07
+	Quiesce     Type = 0x08
+	Freeze      Type = 0x09
+	Credentials Type = 0x0A
 
 	// Answer is set in the type of every answer that is not a failure.
 	Answer  Type = 0x80

@@ -12,6 +12,7 @@ import (
 
 	"torpor/agent/container"
 	"torpor/agent/events"
+	"torpor/agent/metadata"
 	"torpor/agent/protocol"
 )
 
@@ -40,6 +41,8 @@ type Server struct {
 	Workload Workload
 	Events   *events.Ring
 	Identity Identities
+	// Credentials are what the guest's metadata service tells; see CREDENTIALS.
+	Credentials interface{ Set(document []byte) error }
 	// Flush writes file systems out; see QUIESCE.
 	Flush func(dropCaches bool) error
 	// UptimeMs since the guest's boot.
@@ -193,6 +196,11 @@ func (s *Server) answer(conn *net.TCPConn, kind protocol.Type, payload []byte) (
 		return s.quiesce(payload)
 	case protocol.Freeze:
 		return nil, s.freeze(conn)
+	case protocol.Credentials:
+		if len(payload) > metadata.MaxDocument {
+			return nil, invalid("CREDENTIALS: %d bytes, and %d are allowed", len(payload), metadata.MaxDocument)
+		}
+		return nil, s.Credentials.Set(payload)
 	}
 	return nil, &container.Error{Code: "unknown_request", Message: fmt.Sprintf("request type 0x%02x is not known", byte(kind))}
 }

@@ -75,12 +75,17 @@ func (i *identities) MicrovmID() string {
 	return i.who.MicrovmID
 }
 
+type credentials struct{ document []byte }
+
+func (c *credentials) Set(document []byte) error { c.document = document; return nil }
+
 type fixture struct {
 	*Server
 	t        *testing.T
 	address  string
 	workload *workload
 	identity *identities
+	told     *credentials
 	flushed  []bool
 }
 
@@ -91,17 +96,19 @@ func serve(t *testing.T, change func(*fixture)) *fixture {
 		t:        t,
 		workload: &workload{started: make(chan *container.Spec, 1), exited: make(chan struct{}), thawed: make(chan struct{}, 10)},
 		identity: &identities{},
+		told:     &credentials{},
 	}
 	f.Server = &Server{
-		Version:   "1.2.3",
-		Workload:  f.workload,
-		Events:    events.NewRing(1 << 20),
-		Identity:  f.identity,
-		Flush:     func(drop bool) error { f.flushed = append(f.flushed, drop); return nil },
-		UptimeMs:  func() int64 { return 77 },
-		Peer:      "127.0.0.1",
-		Loopbacks: []string{"127.0.0.1", "::1"},
-		LostGrace: time.Hour,
+		Version:     "1.2.3",
+		Workload:    f.workload,
+		Events:      events.NewRing(1 << 20),
+		Identity:    f.identity,
+		Credentials: f.told,
+		Flush:       func(drop bool) error { f.flushed = append(f.flushed, drop); return nil },
+		UptimeMs:    func() int64 { return 77 },
+		Peer:        "127.0.0.1",
+		Loopbacks:   []string{"127.0.0.1", "::1"},
+		LostGrace:   time.Hour,
 	}
 	if change != nil {
 		change(f)
@@ -462,4 +469,17 @@ func freePort(t *testing.T) string {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
 	return port
+}
+
+func TestCredentialsAreHandedOnAsTheyAre(t *testing.T) {
+	f := serve(t, nil)
+	conn := f.dial()
+	for _, document := range []string{`{"Code":"Success"}`, ""} {
+		if kind, _ := f.ask(conn, protocol.Credentials, document); kind != protocol.Credentials|protocol.Answer || string(f.told.document) != document {
+			t.Fatalf("answered with 0x%02x, and the service has %q", kind, f.told.document)
+		}
+	}
+	if kind, text := f.ask(conn, protocol.Credentials, strings.Repeat("x", 16<<10+1)); kind != protocol.Failure || !strings.Contains(text, "invalid") {
+		t.Fatalf("too large: 0x%02x %q", kind, text)
+	}
 }

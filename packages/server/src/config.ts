@@ -144,6 +144,13 @@ const SETTINGS = {
     integer(0, 2 ** 30),
   ),
 
+  roleFile: setting(
+    "TOML file that says where the credentials of execution and build roles come from; empty means nowhere.",
+    "",
+    (raw) => (raw === "" ? "" : path(raw)),
+  ),
+  strictRoles: setting("Refuse roles that are not in the role-file.", false, flag),
+
   s3Endpoint: setting("An S3 service to use instead of the embedded one; empty means embedded.", "", optionalText),
   s3AccessKeyId: setting("Access key for s3Endpoint.", "", optionalText),
   s3SecretAccessKey: setting("Secret for s3Endpoint.", "", optionalText, true),

@@ -22,6 +22,9 @@ import { microvmOperations } from "./microvm/operations.ts";
 import type { EndpointName } from "./microvm/view.ts";
 import { Reconciler } from "./reconcile.ts";
 import type { Operations } from "./request-context.ts";
+import { GuestCredentials } from "./role/guest-credentials.ts";
+import { readRoleFile } from "./role/role-file.ts";
+import { Roles } from "./role/roles.ts";
 import { SteadyTime } from "./steady-time.ts";
 import { Tasks } from "./tasks.ts";
 import type { TokenService } from "./token/token.ts";
@@ -30,7 +33,10 @@ import type { TokenService } from "./token/token.ts";
 const CLOSE_GRACE_MS = 10_000;
 
 export interface ControlDeps {
-  readonly config: Pick<Config, "region" | "dataDir" | "maxMicrovms" | "maxConcurrentBuilds" | "maxArtifactBytes">;
+  readonly config: Pick<
+    Config,
+    "region" | "dataDir" | "maxMicrovms" | "maxConcurrentBuilds" | "maxArtifactBytes" | "roleFile" | "strictRoles"
+  >;
   readonly store: Store;
   readonly host: HostClient;
   readonly tokens: TokenService;
@@ -64,7 +70,9 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const steady = await SteadyTime.load(clock, store.settings);
 
   const fleet = new Fleet({ store, clock, log, shutdown, maxMicrovms: config.maxMicrovms });
-  const lifecycle = new Lifecycle({ fleet, host, clock, steady, tasks, log, shutdown });
+  const roles = new Roles({ commands: readRoleFile(config.roleFile), strict: config.strictRoles, clock, shutdown });
+  const credentials = new GuestCredentials({ roles, fleet, host, clock, log });
+  const lifecycle = new Lifecycle({ fleet, host, credentials, clock, steady, tasks, log, shutdown });
   const checkpoints = new Checkpoints({ fleet, lifecycle, host, store, clock, log, shutdown });
   const reconciler = new Reconciler({ fleet, lifecycle, checkpoints, host, store, clock, steady, log, shutdown });
   const idle = new IdlePolicies({ fleet, lifecycle, store, clock, steady, log });
@@ -73,6 +81,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     config,
     store,
     host,
+    roles,
     blobs,
     logs: buildLogs,
     clock,
@@ -84,8 +93,19 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
 
   return {
     operations: {
-      ...microvmOperations({ config, store, fleet, lifecycle, clock, steady, idempotency, tokens, endpointName }),
-      ...imageOperations({ config, facts: host.facts, store, builds, clock, idempotency }),
+      ...microvmOperations({
+        config,
+        store,
+        fleet,
+        lifecycle,
+        roles,
+        clock,
+        steady,
+        idempotency,
+        tokens,
+        endpointName,
+      }),
+      ...imageOperations({ config, facts: host.facts, store, builds, roles, clock, idempotency }),
     },
     gate: new Gate({ fleet, lifecycle, host, store, clock, shutdown: stopping.signal }),
     keys: new Keys(store.accessKeys, clock),
@@ -99,6 +119,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         fleet,
         lifecycle,
         checkpoints,
+        roles,
         clock,
         steady,
         idempotency,
@@ -112,6 +133,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       await builds.recover();
       await reconciler.reconcile();
       policies.start("idle policies", () => idle.run(stopping.signal));
+      policies.start("credentials", () => credentials.run(stopping.signal));
       policies.start("reconciler", () => reconciler.run(stopping.signal));
     },
 

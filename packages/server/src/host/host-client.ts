@@ -59,6 +59,12 @@ export interface HostClient {
   /** Called when an instance ends by itself: its main process exited, or its VMM died. At most once an instance. */
   onExit(listener: (microvmId: string, exit: InstanceExit) => void): void;
 
+  /**
+   * Replaces what the metadata service of a running instance tells; see GuestCredentials.
+   * @throws HostError `not_found` when it does not run, `incompatible` when its image's agent has no such service
+   */
+  setCredentials(microvmId: string, credentials: string, signal: AbortSignal): Promise<void>;
+
   /** @throws HostError `not_found` */
   usage(microvmId: string): Promise<Usage>;
 
@@ -85,7 +91,14 @@ export interface ContainerHooks {
   readonly port: number;
 }
 
-export interface TemplateSpec {
+/** What a guest's metadata service tells, before its hook is called and traffic comes. */
+export interface GuestCredentials {
+  /** The JSON document as programs get it; empty: there are none. Absent: what the guest has stays. */
+  readonly credentials?: string;
+}
+
+/** The credentials are there until the snapshot is taken; the template has none. */
+export interface TemplateSpec extends GuestCredentials {
   /** The build's id: names the template and its folder. */
   readonly templateId: string;
   readonly accountId: string;
@@ -120,7 +133,7 @@ export interface HookCall {
   readonly timeoutMs: number;
 }
 
-export interface LaunchSpec {
+export interface LaunchSpec extends GuestCredentials {
   readonly microvmId: string;
   readonly templateId: string;
   /**
@@ -139,7 +152,7 @@ export interface CheckpointResult {
 export interface SuspendSpec {
   readonly hook?: HookCall;
 }
-export interface ResumeSpec {
+export interface ResumeSpec extends GuestCredentials {
   readonly hook?: HookCall;
 }
 export interface TerminateSpec {

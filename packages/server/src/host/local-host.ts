@@ -2,6 +2,7 @@ import { access, rm } from "node:fs/promises";
 import type { Duplex } from "node:stream";
 import type { Receipt, Usage } from "@torpor/protocol";
 import { errnoOf } from "../lib/errors.ts";
+import { giveCredentials } from "./agent/credentials.ts";
 import {
   BuildError,
   type BuildObserver,
@@ -119,7 +120,7 @@ export class LocalHost implements HostClient {
   }
 
   async resume(microvmId: string, spec: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
-    return await this.#require(microvmId).resume(spec.hook, signal);
+    return await this.#require(microvmId).resume(spec, signal);
   }
 
   async terminate(microvmId: string, spec: TerminateSpec, signal: AbortSignal): Promise<Receipt> {
@@ -151,6 +152,10 @@ export class LocalHost implements HostClient {
     const instance = this.#instances.get(microvmId);
     if (!instance) throw new ConnectError("unreachable", `microvm ${microvmId} is not on this host`);
     return await instance.connect(port, signal);
+  }
+
+  async setCredentials(microvmId: string, credentials: string, signal: AbortSignal): Promise<void> {
+    await giveCredentials(this.#require(microvmId).agent(), credentials, signal);
   }
 
   async usage(microvmId: string): Promise<Usage> {

@@ -117,14 +117,15 @@ export class RunningMicrovm {
       new CreateMicrovmAuthTokenCommand({
         microvmIdentifier: vm.microvmId!,
         expirationInMinutes: 60,
-        allowedPorts: [{ port: 8080 }],
+        allowedPorts: [{ allPorts: {} }],
       }),
     );
     return new RunningMicrovm(server, vm, authToken!);
   }
 
-  async get(path = "/"): Promise<{ status: number; headers: Record<string, unknown>; body: string }> {
-    return await this.#server.fetch(this.endpoint, path, { headers: this.#headers });
+  async get(path = "/", port = 8080): Promise<{ status: number; headers: Record<string, unknown>; body: string }> {
+    const headers = { ...this.#headers, "X-aws-proxy-port": String(port) };
+    return await this.#server.fetch(this.endpoint, path, { headers });
   }
 
   /** Asks examples/hello. */

@@ -1,10 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { ForkOptions } from "@torpor/protocol";
-import type { Clock } from "../../lib/clock.ts";
 import type { Fork, Microvm, MicrovmCore } from "../../store/microvm.ts";
 import { loggingOf } from "../logging.ts";
-import { checkIdlePolicy, runHookPayload } from "../microvm/run.ts";
-import type { SteadyTime } from "../steady-time.ts";
+import { checkIdlePolicy, type RunDeps, runHookPayload } from "../microvm/run.ts";
 
 /** What forks have of their origin, whether that is a checkpoint or the microvm itself. */
 export type ForkOrigin = Pick<MicrovmCore, "accountId" | "imageArn" | "imageVersion" | "templateId" | "spec">;
@@ -17,9 +15,10 @@ export function newForks(
   origin: ForkOrigin,
   fork: Fork,
   options: ForkOptions,
-  { clock, steady }: { readonly clock: Clock; readonly steady: SteadyTime },
+  { roles, clock, steady }: Pick<RunDeps, "roles" | "clock" | "steady">,
 ): Microvm[] {
   const { spec } = origin;
+  if (options.executionRoleArn) roles.check(options.executionRoleArn);
   const payload = runHookPayload(options.runHookPayload, spec.hooks);
   const maximumDurationSeconds = options.maximumDurationInSeconds ?? spec.maximumDurationSeconds;
   const startedAt = new Date(clock.now());

@@ -4,10 +4,12 @@ import type { BlobSource } from "../../blobs/blob-store.ts";
 import type { Config } from "../../config.ts";
 import type { HostClient, TemplateSpec } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { TorporError } from "../../lib/errors.ts";
+import { messageOf, TorporError } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Build, BuildOutcome, Image, ImageVersion } from "../../store/image.ts";
 import type { Store } from "../../store/store.ts";
+import { documentOf } from "../role/guest-credentials.ts";
+import type { Roles } from "../role/roles.ts";
 import type { Tasks } from "../tasks.ts";
 import { untilStored } from "../until-stored.ts";
 import { fetchArtifact } from "./artifact.ts";
@@ -23,6 +25,7 @@ export interface BuildDeps {
   readonly config: Pick<Config, "region" | "dataDir" | "maxConcurrentBuilds" | "maxArtifactBytes">;
   readonly store: Pick<Store, "images">;
   readonly host: Pick<HostClient, "buildTemplate" | "deleteTemplate">;
+  readonly roles: Pick<Roles, "lack" | "credentials">;
   readonly blobs: BlobSource;
   readonly logs: BuildLogs;
   readonly clock: Clock;
@@ -138,7 +141,9 @@ export class Builds {
         { blobs, clock, maxBytes: config.maxArtifactBytes },
         shutdown,
       );
+      const role = await this.#role(configuration.buildRoleArn, log);
       const spec: TemplateSpec = {
+        ...role,
         templateId: build.id,
         accountId: image.accountId,
         artifactPath,
@@ -166,6 +171,23 @@ export class Builds {
       };
     } finally {
       await rm(artifactPath, { force: true });
+    }
+  }
+
+  /** A build goes on without credentials: what needs them says so itself. */
+  async #role(arn: string, log: BuildLog): Promise<{ readonly credentials?: string }> {
+    const { roles, shutdown } = this.#deps;
+    const lack = roles.lack(arn);
+    if (lack !== undefined) {
+      log.write(`The build role ${arn} is not in the role-file of this server: there are no credentials.\n`);
+      return {};
+    }
+    try {
+      return { credentials: documentOf(await roles.credentials(arn, shutdown)) };
+    } catch (err) {
+      shutdown.throwIfAborted();
+      log.write(`No credentials of the build role ${arn}: ${messageOf(err)}\n`);
+      return {};
     }
   }
 

@@ -9,6 +9,7 @@ import { formatVersion, parseVersion, refuseForeign } from "../authorise.ts";
 import { loggingOf } from "../logging.ts";
 import { egressConnectors } from "../microvm/connectors.ts";
 import type { RequestContext } from "../request-context.ts";
+import type { Roles } from "../role/roles.ts";
 import { parseArtifactUri } from "./artifact.ts";
 import { checkEnvironment } from "./environment.ts";
 import { checkHooks } from "./hooks.ts";
@@ -23,6 +24,7 @@ const DEFAULT_MEMORY_MIB = 2048;
 const TAGS_MAX = 50;
 
 export interface CreateDeps {
+  readonly roles: Pick<Roles, "check">;
   readonly config: Pick<Config, "region">;
   readonly facts: Pick<HostFacts, "architecture">;
   readonly clock: Clock;
@@ -88,6 +90,7 @@ function configurationOf(input: Input, context: RequestContext, deps: CreateDeps
     throw invalidInput(
       `The requested memory size of ${memoryMib} MiB is not supported by base MicroVM image ${input.baseImageArn}. Supported memory sizes in MiB are: [${MEMORY_SIZES_MIB.join(", ")}].`,
     );
+  deps.roles.check(input.buildRoleArn);
   checkHooks(input.hooks);
   checkEnvironment(input.environmentVariables);
   return {

@@ -4,6 +4,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { TorporError } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Microvm } from "../../store/microvm.ts";
+import type { GuestCredentials } from "../role/guest-credentials.ts";
 import type { SteadyTime } from "../steady-time.ts";
 import type { Tasks } from "../tasks.ts";
 import type { Fleet } from "./fleet.ts";
@@ -14,6 +15,7 @@ import { allows, type Effect, type MicrovmEvent, phaseOf } from "./state.ts";
 export interface LifecycleDeps {
   readonly fleet: Fleet;
   readonly host: HostClient;
+  readonly credentials: Pick<GuestCredentials, "at">;
   readonly clock: Clock;
   readonly steady: SteadyTime;
   readonly tasks: Tasks;
@@ -182,7 +184,7 @@ export class Lifecycle {
   async launch(live: LiveMicrovm): Promise<void> {
     const { vm } = live;
     if (vm.state !== "PENDING") return;
-    const { host, log } = this.#deps;
+    const { host, credentials, log } = this.#deps;
     const { run } = vm.spec.hooks;
     const spec = {
       microvmId: vm.id,
@@ -191,7 +193,9 @@ export class Lifecycle {
       ...(run && { runHook: { ...run, payload: vm.runHookPayload } }),
     };
     live.exit = undefined;
-    const attempt = await this.attempt(live, (signal) => host.launch(spec, signal));
+    const attempt = await this.attempt(live, async (signal) =>
+      host.launch({ ...spec, ...(await credentials.at(live, signal)) }, signal),
+    );
     if (attempt.kind === "interrupted") return;
     if (attempt.kind === "done") return await this.#settle(live, { kind: "launched" }, attempt.result);
     log.warn({ err: attempt.error, microvmId: vm.id }, "launch failed");
@@ -223,11 +227,13 @@ export class Lifecycle {
    * @throws HostError as `resume`
    */
   async restore(live: LiveMicrovm): Promise<void> {
-    const { host, clock, log } = this.#deps;
+    const { host, credentials, clock, log } = this.#deps;
     const { id, spec } = live.vm;
     const hook = spec.hooks.resume;
     live.exit = undefined;
-    const attempt = await this.attempt(live, (signal) => host.resume(id, hook ? { hook } : {}, signal));
+    const attempt = await this.attempt(live, async (signal) =>
+      host.resume(id, { ...(hook && { hook }), ...(await credentials.at(live, signal)) }, signal),
+    );
     if (attempt.kind === "interrupted") return;
     if (attempt.kind === "done") return await this.#settle(live, { kind: "resumed" }, attempt.result);
     const { error } = attempt;

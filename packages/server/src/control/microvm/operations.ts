@@ -8,6 +8,7 @@ import type { Idempotency } from "../idempotency.ts";
 import { suspendOrEnd } from "../idle.ts";
 import { DEFAULT_PAGE_SIZE, invalidPageToken, pageToken, parsePageToken } from "../page.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
+import type { Roles } from "../role/roles.ts";
 import type { TokenService } from "../token/token.ts";
 import { ANSWER_MS, within } from "../within.ts";
 import { portRanges } from "./auth-token.ts";
@@ -27,6 +28,7 @@ export interface MicrovmOperationDeps extends RunDeps {
   readonly lifecycle: Lifecycle;
   readonly idempotency: Idempotency;
   readonly tokens: Pick<TokenService, "mint">;
+  readonly roles: Pick<Roles, "check" | "lack">;
   readonly endpointName: EndpointName;
 }
 
@@ -45,7 +47,7 @@ export function microvmOperations(deps: MicrovmOperationDeps): MicrovmOperations
   return {
     RunMicrovm: (input, context) => runMicrovm(input, context, deps),
     GetMicrovm: async (input, context) =>
-      microvmView(await ownMicrovm(input.microvmIdentifier, context, deps), deps.endpointName),
+      microvmView(await ownMicrovm(input.microvmIdentifier, context, deps), deps.endpointName, deps.roles),
     ListMicrovms: (input, context) => listMicrovms(input, context, deps),
     SuspendMicrovm: (input, context) => suspendMicrovm(input.microvmIdentifier, context, deps),
     ResumeMicrovm: (input, context) => resumeMicrovm(input.microvmIdentifier, context, deps),
@@ -80,7 +82,7 @@ async function runMicrovm(
     input,
     async (recorder) => {
       const vm = await newMicrovm(input, context, deps);
-      const answer = microvmView(vm, deps.endpointName);
+      const answer = microvmView(vm, deps.endpointName, deps.roles);
       const record = recorder(answer);
       await deps.lifecycle.start([vm], () =>
         deps.store.transaction(async (write) => {

@@ -10,6 +10,7 @@ import { parseVersion, refuseForeign } from "../authorise.ts";
 import { runtimeHooks } from "../image/hooks.ts";
 import { loggingOf } from "../logging.ts";
 import type { RequestContext } from "../request-context.ts";
+import type { Roles } from "../role/roles.ts";
 import type { SteadyTime } from "../steady-time.ts";
 import { egressConnectors, ingressConnectors } from "./connectors.ts";
 
@@ -18,6 +19,7 @@ const MAXIMUM_DURATION_SECONDS = 28_800;
 export interface RunDeps {
   readonly config: Pick<Config, "region">;
   readonly store: Pick<Store, "images">;
+  readonly roles: Pick<Roles, "check">;
   readonly clock: Clock;
   readonly steady: SteadyTime;
 }
@@ -48,6 +50,7 @@ export async function newMicrovm(
   const scope = { region: deps.config.region, accountId: context.accountId };
   const ingress = ingressConnectors(input.ingressNetworkConnectors, scope);
   const egress = egressConnectors(input.egressNetworkConnectors, configuration.egressConnectors, scope);
+  if (input.executionRoleArn) deps.roles.check(input.executionRoleArn);
   const idlePolicy = checkIdlePolicy(input.idlePolicy ?? null);
   const maximumDurationSeconds = input.maximumDurationInSeconds ?? MAXIMUM_DURATION_SECONDS;
   const startedAt = new Date(deps.clock.now());

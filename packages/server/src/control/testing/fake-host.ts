@@ -30,6 +30,8 @@ export interface FakeInstance {
   readonly boot: string;
   /** What a test had its guest remember: kept by a suspend, forked, rolled back. */
   memory?: string | undefined;
+  /** What its metadata service tells. */
+  credentials?: string | undefined;
 }
 
 /** What a checkpoint holds. */
@@ -108,6 +110,10 @@ export class FakeHost implements HostClient {
     this.#at = at;
   }
 
+  async setCredentials(microvmId: string, credentials: string): Promise<void> {
+    this.#expect(microvmId, "running").credentials = credentials;
+  }
+
   async usage(microvmId: string): Promise<Usage> {
     const running = this.#machine.instances.get(microvmId)?.state === "running";
     return {
@@ -156,6 +162,7 @@ export class FakeHost implements HostClient {
       try {
         await abortable(this.#at("launch:half"), signal);
         instance.state = "running";
+        instance.credentials = spec.credentials;
         await this.#at("launch:made");
         this.#hook("run", spec.runHook, spec.microvmId);
         signal.throwIfAborted();
@@ -187,6 +194,7 @@ export class FakeHost implements HostClient {
       await abortable(this.#at("resume:begin"), signal);
       this.#fail("resume", id);
       instance.state = "running";
+      if (spec.credentials !== undefined) instance.credentials = spec.credentials;
       await this.#at("resume:made");
       this.#hook("resume", spec.hook, id);
       await this.#at("resume:done");

@@ -40,6 +40,8 @@ export interface WorldOptions {
   readonly maxMicrovms?: number;
   readonly maxConcurrentBuilds?: number;
   readonly maxArtifactBytes?: number;
+  readonly roleFile?: string;
+  readonly strictRoles?: boolean;
   /** What to wait for where the server waits for store or host, so that things meet in other orders. */
   readonly delay?: () => Promise<void>;
 }
@@ -146,6 +148,8 @@ export class World {
         maxMicrovms: 1000,
         maxConcurrentBuilds: 2,
         maxArtifactBytes: 1 << 20,
+        roleFile: "",
+        strictRoles: false,
         ...this.#options,
       },
       store: watched(store, boundary, () => this.storeFailure),

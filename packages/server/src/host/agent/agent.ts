@@ -132,6 +132,14 @@ export class Agent {
     }
   }
 
+  /**
+   * What the guest's metadata service tells from now on; empty: nothing.
+   * @throws AgentError `unknown_request` from an agent that has none
+   */
+  async setCredentials(document: string, signal: AbortSignal): Promise<void> {
+    await this.#ask(REQUEST.credentials, Buffer.from(document), QUICK_MS, signal);
+  }
+
   async quiesce(options: { readonly dropCaches: boolean }, signal: AbortSignal): Promise<void> {
     await this.#ask(REQUEST.quiesce, options, 60_000, signal);
   }
@@ -245,7 +253,12 @@ export class Agent {
     }
   }
 
-  async #ask(type: number, payload: object | undefined, timeoutMs: number, signal: AbortSignal): Promise<Buffer> {
+  async #ask(
+    type: number,
+    payload: Uint8Array | object | undefined,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     using connection = await AgentConnection.open(this.#address, limited);
     return await connection.request(type, payload, limited);

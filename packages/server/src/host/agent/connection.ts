@@ -2,6 +2,8 @@ import { connect, type Socket } from "node:net";
 import { ANSWER, encodeFrame, FAILURE, type Frame, FrameDecoder } from "./frames.ts";
 
 export const AGENT_PORT = 4699;
+/** Of the guest's metadata service, which hears only what the slot turns round to it. */
+export const METADATA_PORT = 4698;
 /** A SYN that the guest is not there to see is repeated after a second only: better to begin anew. */
 const ATTEMPT_MS = 250;
 const RETRY_MS = 10;

@@ -11,6 +11,7 @@ export const REQUEST = {
   watch: 0x07,
   quiesce: 0x08,
   freeze: 0x09,
+  credentials: 0x0a,
 } as const;
 export const ANSWER = 0x80;
 export const FAILURE = 0xff;

@@ -10,6 +10,7 @@ import type { Log } from "../../lib/log.ts";
 import { pause } from "../../lib/pause.ts";
 import { Stopwatch } from "../../lib/stopwatch.ts";
 import { Agent } from "../agent/agent.ts";
+import { giveCredentials } from "../agent/credentials.ts";
 import { freezeWorkload } from "../agent/freeze.ts";
 import { assumeIdentity, KEEP_MACHINE_ID } from "../agent/identity.ts";
 import { requireSpace } from "../disk-space.ts";
@@ -17,6 +18,7 @@ import type { Driver } from "../driver/driver.ts";
 import {
   type CheckpointResult,
   ConnectError,
+  type GuestCredentials,
   type HookCall,
   HookError,
   type HookName,
@@ -24,6 +26,7 @@ import {
   type InstanceExit,
   type InventoryItem,
   type LaunchSpec,
+  type ResumeSpec,
 } from "../host-client.ts";
 import { createInstanceDir, type InstanceDir } from "../layout.ts";
 import { checkCompatible } from "../snapshot/manifest.ts";
@@ -122,7 +125,7 @@ export class Instance {
 
     const start = async (clone: Clone): Promise<Clone> => {
       undo.add("clone", () => supply.discard(clone));
-      await this.#start(clone, randomBytes(16), watch, signal);
+      await this.#start(clone, randomBytes(16), spec, watch, signal);
       return clone;
     };
     // One that stands ready waits for nobody's turn.
@@ -187,7 +190,7 @@ export class Instance {
     return watch.receipt();
   }
 
-  async resume(hook: HookCall | undefined, signal: AbortSignal): Promise<Receipt> {
+  async resume({ hook, ...spec }: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
     const watch = new Stopwatch("resume");
     await this.#upkeep.stop();
     const record = this.#requireRecord();
@@ -199,7 +202,7 @@ export class Instance {
       undo.add("record", () => this.#write(record));
       // Before the guest's first instruction: from then on its snapshot is not what it is.
       await this.#write({ ...record, phase: "running", vmm: vmmOf(clone), layer: clone.layer });
-      await this.#start(clone, KEEP_MACHINE_ID, watch, signal);
+      await this.#start(clone, KEEP_MACHINE_ID, spec, watch, signal);
       return clone;
     };
     const standby = await this.#wake();
@@ -219,13 +222,27 @@ export class Instance {
   }
 
   /** A restored clone continues as this instance. */
-  async #start(clone: Clone, machineId: Uint8Array, watch: Stopwatch, signal: AbortSignal): Promise<void> {
+  async #start(
+    clone: Clone,
+    machineId: Uint8Array,
+    { credentials }: GuestCredentials,
+    watch: Stopwatch,
+    signal: AbortSignal,
+  ): Promise<void> {
     for (const what of clone.reused) watch.reused(what);
     watch.mark("restore");
     await clone.vmm.run();
     watch.mark("continue");
     await assumeIdentity(clone.agent, this.id, machineId, signal);
     watch.mark("identity");
+    if (credentials === undefined) return;
+    try {
+      await giveCredentials(clone.agent, credentials, signal);
+    } catch (err) {
+      if (!(err instanceof HostError)) throw err;
+      this.#log.warn({ err }, "no credentials in the guest");
+    }
+    watch.mark("credentials");
   }
 
   /** A restore point at `path`; the instance goes on as it was. */

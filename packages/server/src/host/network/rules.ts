@@ -1,4 +1,4 @@
-import { AGENT_PORT } from "../agent/connection.ts";
+import { AGENT_PORT, METADATA_PORT } from "../agent/connection.ts";
 
 /** Where a guest never gets to: what is private, local, or not an address of one machine. */
 const CLOSED = [
@@ -17,7 +17,8 @@ const CLOSED = [
 /**
  * Inside a slot: the host reaches the guest's agent and nothing else; the guest reaches public addresses, under its own
  * address only, and nothing that answers in the slot itself. Its name server is 169.254.0.1, which stands for the
- * host's own upstream one.
+ * host's own upstream one. 169.254.169.254 is the guest's own agent: connections to it are turned round in the slot, so
+ * that nothing in the guest has to listen on a port that the workload may want.
  */
 export function slotRules(resolver: string | undefined): string {
   const dns = (rule: (protocol: "udp" | "tcp") => string): string =>
@@ -27,6 +28,7 @@ table ip torpor {
   chain prerouting {
     type nat hook prerouting priority dstnat;
     iifname "veth0" tcp dport ${AGENT_PORT} dnat to 169.254.0.2
+    iifname "tap0" ip daddr 169.254.169.254 tcp dport 80 dnat to 169.254.0.2:${METADATA_PORT}
     ${dns((p) => `iifname "tap0" ip daddr 169.254.0.1 ${p} dport 53 dnat to ${resolver}`)}
   }
   chain postrouting {
@@ -39,6 +41,7 @@ table ip torpor {
     ct state established,related accept
     iifname "veth0" oifname "tap0" tcp dport ${AGENT_PORT} accept
     iifname "tap0" ip saddr != 169.254.0.2 drop
+    iifname "tap0" oifname "tap0" tcp dport ${METADATA_PORT} ct status dnat accept
     ${dns((p) => `iifname "tap0" ip daddr ${resolver} ${p} dport 53 ct status dnat accept`)}
     iifname "tap0" ip daddr { ${CLOSED.join(", ")} } drop
     iifname "tap0" oifname "veth0" accept

@@ -9,6 +9,7 @@ import { Stopwatch } from "../../lib/stopwatch.ts";
 import { printable } from "../../lib/text.ts";
 import { Agent } from "../agent/agent.ts";
 import { AgentError } from "../agent/connection.ts";
+import { giveCredentials } from "../agent/credentials.ts";
 import { freezeWorkload } from "../agent/freeze.ts";
 import { assumeIdentity } from "../agent/identity.ts";
 import type { GuestArtifacts } from "../artifacts.ts";
@@ -97,6 +98,7 @@ export class TemplateBuilder {
     undo.add("vmm", () => vmm.kill());
     const agent = new Agent(slot.address, vmm.ended);
     await assumeIdentity(agent, spec.templateId, randomBytes(16), signal);
+    if (spec.credentials) await giveCredentials(agent, spec.credentials, signal);
     watch.mark("boot");
 
     const output = new BuildOutput(agent, observer, signal);
@@ -110,6 +112,7 @@ export class TemplateBuilder {
     watch.mark("ready");
 
     observer.phase("snapshot");
+    if (spec.credentials) await giveCredentials(agent, "", signal);
     await agent.quiesce({ dropCaches: true }, signal);
     const logSeq = await output.stop();
     await freezeWorkload(agent, vmm, log, signal);

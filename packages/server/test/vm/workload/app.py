@@ -7,7 +7,9 @@ import os
 import random
 import socket
 import time
+import urllib.error
 import urllib.parse
+import urllib.request
 import uuid
 
 MIB = 1 << 20
@@ -68,6 +70,28 @@ def who():
     }
 
 
+def credentials():
+    """As an SDK without any other configuration looks for them."""
+    base = "http://169.254.169.254/latest/"
+
+    def ask(method, path, **headers):
+        request = urllib.request.Request(base + path, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as reply:
+                return reply.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    token = ask("PUT", "api/token", **{"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+    roles = "meta-data/iam/security-credentials/"
+    role = ask("GET", roles, **{"X-aws-ec2-metadata-token": token})
+    return {
+        "withoutToken": ask("GET", roles),
+        "role": role,
+        "document": ask("GET", f"{roles}{role}", **{"X-aws-ec2-metadata-token": token}),
+    }
+
+
 def answer(path, q):
     name, seed, mib = q.get("name", "block"), int(q.get("seed", 0)), int(q.get("mib", 0))
     if path == "/fill":
@@ -76,6 +100,8 @@ def answer(path, q):
         touch(name, seed)
     elif path == "/write":
         write(name, seed, mib)
+    elif path == "/credentials":
+        return credentials()
     elif path == "/digests":
         return digests()
     return who()

@@ -23,15 +23,15 @@ export class Idempotency {
   }
 
   /**
-   * `act` prepares its answer and must hand it to `answer` before it writes, and run the recorder that it gets back
-   * in the writing transaction.
+   * `act` hands its answer to `recorder`, and runs what it gets back in the writing transaction. With a `resource` the
+   * token is forgotten when that is gone: the same request then makes it anew.
    * @throws TorporError `conflict` when the token was used for another request
    */
   async once<I extends { readonly clientToken?: string | null | undefined }, O extends object>(
     operation: string,
     accountId: string,
     input: I,
-    act: (recorder: (answer: O) => RecordAnswer) => Promise<O>,
+    act: (recorder: (answer: O, resource?: string) => RecordAnswer) => Promise<O>,
   ): Promise<O> {
     const { clientToken: token, ...request } = input;
     if (!token) return await act(() => async () => {});
@@ -40,13 +40,15 @@ export class Idempotency {
     return await this.#mutex.run(`${accountId} ${operation} ${token}`, async () => {
       const known = await this.#store.idempotencyTokens.find(key);
       if (known) return replay<O>(known, requestDigest);
-      return await act((answer) => this.#recorder(key, { requestDigest, response: encode(answer) }));
+      return await act((answer, resource) =>
+        this.#recorder(key, { requestDigest, response: encode(answer) }, resource ?? null),
+      );
     });
   }
 
-  #recorder(key: IdempotencyKey, answer: RecordedAnswer): RecordAnswer {
+  #recorder(key: IdempotencyKey, answer: RecordedAnswer, resource: string | null): RecordAnswer {
     return async (write) => {
-      if (await write.idempotencyTokens.insert(key, answer, new Date(this.#clock.now()))) return;
+      if (await write.idempotencyTokens.insert(key, answer, new Date(this.#clock.now()), resource)) return;
       // Another server on the same database was faster; its answer is there for the client's next try.
       throw conflict("A request with this clientToken is being processed. Try again.");
     };

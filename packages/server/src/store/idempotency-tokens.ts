@@ -30,8 +30,11 @@ export class IdempotencyTokens {
     return row && { requestDigest: row.request_digest, response: row.response };
   }
 
-  /** `false`, and nothing written, when the token is known already. */
-  async insert(key: IdempotencyKey, answer: RecordedAnswer, at: Date): Promise<boolean> {
+  /**
+   * The token is forgotten together with the `resource` that its request made, if it says which.
+   * `false`, and nothing written, when the token is known already.
+   */
+  async insert(key: IdempotencyKey, answer: RecordedAnswer, at: Date, resource: string | null): Promise<boolean> {
     const { numInsertedOrUpdatedRows } = await this.#db
       .insertInto("idempotency_tokens")
       .values({
@@ -41,9 +44,15 @@ export class IdempotencyTokens {
         request_digest: answer.requestDigest,
         response: answer.response,
         created_at: at.getTime(),
+        resource,
       })
       .onConflict((c) => c.columns(["account_id", "operation", "token"]).doNothing())
       .executeTakeFirst();
     return numInsertedOrUpdatedRows === 1n;
   }
+}
+
+/** Inside the transaction in which the resource goes. */
+export async function forgetTokens(trx: Kysely<Schema>, resource: string): Promise<void> {
+  await trx.deleteFrom("idempotency_tokens").where("resource", "=", resource).execute();
 }

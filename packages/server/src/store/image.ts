@@ -7,19 +7,31 @@ export interface Image {
   readonly name: string;
   readonly generation: number;
   readonly state: ImageState;
+  /** The newest version that microvms can be launched from. */
   readonly latestActiveVersion: number | null;
+  /** The newest version whose build failed. */
   readonly latestFailedVersion: number | null;
+  /** The number that was given out last: none is given out twice, whatever becomes of its version. */
+  readonly lastVersion: number;
   readonly tags: Readonly<Record<string, string>>;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
-export type ImageState = "CREATING" | "CREATED" | "CREATE_FAILED" | "UPDATING" | "UPDATED" | "UPDATE_FAILED";
+export type ImageState = SettledImageState | "CREATING" | "UPDATING" | "DELETING";
+/** Nothing is being done to the image. */
+export type SettledImageState = "CREATED" | "CREATE_FAILED" | "UPDATED" | "UPDATE_FAILED";
+export const SETTLED_IMAGE_STATES: readonly SettledImageState[] = [
+  "CREATED",
+  "CREATE_FAILED",
+  "UPDATED",
+  "UPDATE_FAILED",
+];
 
 export interface ImageVersion {
   readonly imageArn: string;
   /** `1` is shown as `1.0`. */
   readonly version: number;
-  readonly state: "PENDING" | "IN_PROGRESS" | "SUCCESSFUL" | "FAILED";
+  readonly state: "PENDING" | "IN_PROGRESS" | "SUCCESSFUL" | "FAILED" | "DELETING";
   /** ACTIVE is needed to launch. */
   readonly status: "ACTIVE" | "INACTIVE";
   readonly stateReason: string | null;
@@ -71,3 +83,31 @@ export interface SnapshotSizes {
 export type BuildOutcome =
   | { readonly kind: "built"; readonly snapshot: SnapshotSizes; readonly receipt: Receipt }
   | { readonly kind: "failed"; readonly reason: string };
+
+export interface ImageFilter {
+  readonly accountId: string;
+  /** Part of the name, as it is spelled. */
+  readonly nameFilter?: string;
+}
+
+/** Where a page of the newest-first list ends. */
+export interface ImagePosition {
+  readonly createdAt: number;
+  readonly arn: string;
+}
+
+/** What came of a wish to change a version's status. */
+export type StatusOutcome =
+  | { readonly kind: "set"; readonly version: ImageVersion }
+  | { readonly kind: "busy"; readonly state: ImageState }
+  /** There is nothing in it to launch from. */
+  | { readonly kind: "unusable"; readonly state: ImageVersion["state"] }
+  | { readonly kind: "unknown" };
+
+/** What came of a wish to delete. `deleted`: it was there once and is gone. */
+export type DeletionOutcome =
+  | { readonly kind: "deleting" | "deleted" | "in use" | "last version" | "unknown" }
+  | { readonly kind: "busy"; readonly state: ImageState };
+
+/** Why a template is kept: to be launched from, or because microvms and checkpoints continue from it. */
+export type TemplateNeed = "launches" | "restores";

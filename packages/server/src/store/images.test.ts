@@ -15,6 +15,7 @@ const image: Image = {
   state: "CREATING",
   latestActiveVersion: null,
   latestFailedVersion: null,
+  lastVersion: 1,
   tags: { team: "a" },
   createdAt: created,
   updatedAt: created,

@@ -112,7 +112,7 @@ test("a transaction that fails leaves nothing behind", async () => {
   const key = { accountId: "1", operation: "RunMicrovm", token: "t" };
   await expect(
     store.transaction(async (write) => {
-      await write.idempotencyTokens.insert(key, { requestDigest: "d", response: "{}" }, new Date(0));
+      await write.idempotencyTokens.insert(key, { requestDigest: "d", response: "{}" }, new Date(0), null);
       throw new Error("half way");
     }),
   ).rejects.toThrow("half way");

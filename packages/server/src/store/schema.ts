@@ -12,6 +12,7 @@ export interface Schema {
   microvms: MicrovmRow;
   receipts: ReceiptRow;
   checkpoints: CheckpointRow;
+  deleted_images: DeletedImageRow;
 }
 
 export interface SettingRow {
@@ -34,6 +35,7 @@ export interface IdempotencyTokenRow {
   readonly request_digest: string;
   readonly response: string;
   readonly created_at: number;
+  readonly resource: string | null;
 }
 
 export interface ImageRow {
@@ -44,9 +46,15 @@ export interface ImageRow {
   readonly state: string;
   readonly latest_active_version: number | null;
   readonly latest_failed_version: number | null;
+  readonly last_version: number;
   readonly tags: string;
   readonly created_at: number;
   readonly updated_at: number;
+}
+
+export interface DeletedImageRow {
+  readonly arn: string;
+  readonly deleted_at: number;
 }
 
 export interface ImageVersionRow {

@@ -2,15 +2,17 @@ import type { Kysely } from "kysely";
 import { StoredAccessKeys } from "./access-keys.ts";
 import { Checkpoints } from "./checkpoints.ts";
 import { IdempotencyTokens } from "./idempotency-tokens.ts";
+import { ImageDeletions } from "./image-deletions.ts";
 import { Images } from "./images.ts";
 import { Microvms } from "./microvms.ts";
 import { Receipts } from "./receipts.ts";
 import type { Schema } from "./schema.ts";
 import { Settings } from "./settings.ts";
+import { Templates } from "./templates.ts";
 
 /** What can be written together in one transaction. */
 export interface StoreWriter {
-  readonly images: Pick<Images, "insert">;
+  readonly images: Pick<Images, "insert" | "beginUpdate" | "insertVersion" | "hold">;
   readonly microvms: Pick<Microvms, "insert">;
   readonly idempotencyTokens: Pick<IdempotencyTokens, "insert">;
 }
@@ -18,6 +20,8 @@ export interface StoreWriter {
 /** The only SQL of the server. Domain types in, domain types out. */
 export class Store {
   readonly images: Images;
+  readonly imageDeletions: ImageDeletions;
+  readonly templates: Templates;
   readonly microvms: Microvms;
   readonly receipts: Receipts;
   readonly checkpoints: Checkpoints;
@@ -31,6 +35,8 @@ export class Store {
     this.#db = db;
     this.#release = release;
     this.images = new Images(db);
+    this.imageDeletions = new ImageDeletions(db);
+    this.templates = new Templates(db);
     this.microvms = new Microvms(db);
     this.receipts = new Receipts(db);
     this.checkpoints = new Checkpoints(db);

@@ -277,6 +277,7 @@ const checkpoints = (calls: Call[]): CheckpointExtensions => {
 
 const EXTENSIONS: Omit<Extensions, "checkpoints"> = {
   hostFacts: () => ({
+    guestMadeAt: CREATED,
     architecture: "X86_64",
     isolation: "emulated",
     accelerator: "tcg",

@@ -62,15 +62,17 @@ async function meet(
   idlePolicy: IdlePolicy | null = null,
 ): Promise<string> {
   const vm = someMicrovm(state, { deadline: world.clock.now() + 3_600_000 });
+  const { templateId } = vm;
+  world.machine.templates.add(templateId);
   await world.store.microvms.insert({ ...vm, spec: { ...vm.spec, idlePolicy, hooks } });
   if (vm.state === "SUSPENDED" && vm.rollbackTo) {
-    const checkpoint = { id: vm.rollbackTo, microvmId: vm.id };
+    const checkpoint = { id: vm.rollbackTo, microvmId: vm.id, templateId };
     await world.store.checkpoints.insert(
       someCheckpoint({ state: "AVAILABLE", memoryBytes: 1, diskBytes: 1 }, checkpoint),
     );
-    world.machine.checkpoints.set(vm.rollbackTo, { microvmId: vm.id, memory: "then" });
+    world.machine.checkpoints.set(vm.rollbackTo, { microvmId: vm.id, templateId, memory: "then" });
   }
-  if (found !== "nothing") world.machine.instances.set(vm.id, { state: found, boot: "before" });
+  if (found !== "nothing") world.machine.instances.set(vm.id, { state: found, templateId, boot: "before" });
   await world.crash();
   await world.settled();
   return vm.id;
@@ -127,7 +129,7 @@ test("an instance without a row, or with that of an ended microvm, is removed", 
     ["microvm-unknown-too", "suspended"],
     [ended.id, "running"],
   ] as const)
-    world.machine.instances.set(id, { state, boot: "b" });
+    world.machine.instances.set(id, { state, templateId: "template", boot: "b" });
   await world.clock.advance(5000);
   await world.settled();
   expect(world.machine.instances.size).toBe(0);

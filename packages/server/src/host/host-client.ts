@@ -10,7 +10,17 @@ export interface HostClient {
 
   /** Artifact → root filesystem → cold boot → ready → template. @throws BuildError */
   buildTemplate(spec: TemplateSpec, observer: BuildObserver, signal: AbortSignal): Promise<Template>;
+  /** Its clones have ended. Deleting what is not there succeeds. */
   deleteTemplate(templateId: string): Promise<void>;
+  /**
+   * Nothing is launched from the template any more, so nothing is kept ready for it; what was launched from it runs,
+   * sleeps and wakes as before. A host that starts has retired none.
+   */
+  retireTemplate(templateId: string): Promise<void>;
+  /** Takes `retireTemplate` back. */
+  offerTemplate(templateId: string): Promise<void>;
+  /** Ids of all templates on this host's disk, for the reconciler. */
+  templates(): Promise<readonly string[]>;
 
   /**
    * A new instance from a template: restored, identity assumed, run hook answered. When it throws, nothing of the
@@ -76,6 +86,8 @@ export interface HostClient {
 }
 
 export interface HostFacts {
+  /** When what microvms are built on, guest kernel and agent, was made. */
+  readonly guestMadeAt: Date;
   readonly architecture: "X86_64" | "ARM_64";
   /** `hardware`: KVM ran our guest. `emulated`: no security boundary, and slower. */
   readonly isolation: "hardware" | "emulated";

@@ -97,8 +97,21 @@ export class LocalHost implements HostClient {
   }
 
   async deleteTemplate(templateId: string): Promise<void> {
-    await this.#deps.supply.drain(templateId);
+    await this.#deps.supply.retire(templateId);
     await this.#deps.templates.remove(templateId);
+    this.#deps.supply.forget(templateId);
+  }
+
+  async retireTemplate(templateId: string): Promise<void> {
+    await this.#deps.supply.retire(templateId);
+  }
+
+  async offerTemplate(templateId: string): Promise<void> {
+    this.#deps.supply.offer(templateId);
+  }
+
+  async templates(): Promise<readonly string[]> {
+    return await this.#deps.templates.ids();
   }
 
   async launch(spec: LaunchSpec, signal: AbortSignal): Promise<Receipt> {

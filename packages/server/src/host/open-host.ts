@@ -1,4 +1,4 @@
-import { access, constants } from "node:fs/promises";
+import { access, constants, stat } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import type { Config } from "../config.ts";
@@ -89,6 +89,7 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     log,
   });
   const facts: HostFacts = {
+    guestMadeAt: await guestMadeAt(artifacts),
     architecture: process.arch === "arm64" ? "ARM_64" : "X86_64",
     isolation: accelerator === "kvm" ? "hardware" : "emulated",
     accelerator,
@@ -133,6 +134,12 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
   await containers.recover();
   await host.start();
   return host;
+}
+
+/** Of its files the newest is what the guest is as old as. */
+async function guestMadeAt({ kernel, initramfs }: GuestArtifacts): Promise<Date> {
+  const times = await Promise.all([kernel, initramfs].map(async ({ path }) => (await stat(path)).mtimeMs));
+  return new Date(Math.max(...times));
 }
 
 const warmBytes = (config: Pick<Config, "warmMemoryMib">): number =>

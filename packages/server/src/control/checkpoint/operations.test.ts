@@ -272,7 +272,7 @@ describe("the reconciler", () => {
   test("removes a checkpoint of which there is no row, and says of one that was lost", async () => {
     const kept = await checkpoint();
     world.machine.checkpoints.delete(kept);
-    world.machine.checkpoints.set("checkpoint-stray", { microvmId: id, memory: undefined });
+    world.machine.checkpoints.set("checkpoint-stray", { microvmId: id, templateId: "template", memory: undefined });
     await world.clock.advance(5000);
     await world.settled();
     expect([...world.machine.checkpoints.keys()]).toEqual([]);

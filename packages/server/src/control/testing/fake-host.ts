@@ -26,6 +26,7 @@ import { abortable } from "../abortable.ts";
 
 export interface FakeInstance {
   state: InventoryItem["state"];
+  readonly templateId: string;
   /** Made anew by a launch only: a resumed instance has the one it had. */
   readonly boot: string;
   /** What a test had its guest remember: kept by a suspend, forked, rolled back. */
@@ -37,11 +38,12 @@ export interface FakeInstance {
 /** What a checkpoint holds. */
 export interface FakeCheckpoint {
   readonly microvmId: string;
+  readonly templateId: string;
   readonly memory: string | undefined;
 }
 
 export type HostOperation = "launch" | "suspend" | "resume" | "terminate" | "checkpoint" | "rollback";
-type Failing = HostOperation | "buildTemplate" | "deleteCheckpoint";
+type Failing = HostOperation | "buildTemplate" | "deleteTemplate" | "retireTemplate" | "deleteCheckpoint";
 
 /** What outlives a server: the machine, with its files and processes. */
 export class FakeMachine {
@@ -93,6 +95,7 @@ export type AtPoint = (point: string) => Promise<void>;
 /** A host as one server sees it. */
 export class FakeHost implements HostClient {
   readonly facts: HostFacts = {
+    guestMadeAt: new Date("2026-06-01T00:00:00.000Z"),
     architecture: "X86_64",
     isolation: "emulated",
     accelerator: "tcg",
@@ -101,6 +104,8 @@ export class FakeHost implements HostClient {
     agentVersion: "1",
     burst: 1,
   };
+  /** Templates that nothing is kept ready for; processes that were ready have died with the server before. */
+  readonly retired = new Set<string>();
   readonly #machine: FakeMachine;
   readonly #at: AtPoint;
   readonly #listeners: ((id: string, exit: InstanceExit) => void)[] = [];
@@ -145,8 +150,32 @@ export class FakeHost implements HostClient {
   }
 
   async deleteTemplate(templateId: string): Promise<void> {
-    await this.#at("deleteTemplate");
-    this.#machine.templates.delete(templateId);
+    const { templates, instances, checkpoints } = this.#machine;
+    await this.#at("deleteTemplate:begin");
+    const failure = this.#machine.takeFailure("deleteTemplate");
+    if (failure) throw failure;
+    for (const [id, user] of [...instances, ...checkpoints])
+      if (user.templateId === templateId) this.#violation(`template ${templateId} is deleted, which ${id} needs`);
+    templates.delete(templateId);
+    this.retired.delete(templateId);
+    await this.#at("deleteTemplate:done");
+  }
+
+  async retireTemplate(templateId: string): Promise<void> {
+    await this.#at("retireTemplate");
+    const failure = this.#machine.takeFailure("retireTemplate");
+    if (failure) throw failure;
+    this.retired.add(templateId);
+  }
+
+  async offerTemplate(templateId: string): Promise<void> {
+    await this.#at("offerTemplate");
+    this.retired.delete(templateId);
+  }
+
+  async templates(): Promise<readonly string[]> {
+    await this.#at("templates");
+    return [...this.#machine.templates];
   }
 
   launch(spec: LaunchSpec, signal: AbortSignal): Promise<Receipt> {
@@ -157,7 +186,9 @@ export class FakeHost implements HostClient {
       await this.#at("launch:begin");
       this.#fail("launch", spec.microvmId);
       const memory = spec.checkpointId && this.#checkpoint(spec.checkpointId).memory;
-      const instance: FakeInstance = { state: "broken", boot: randomUUID(), memory };
+      const { templateId } = spec;
+      if (!this.#machine.templates.has(templateId)) this.#violation(`launch from ${templateId}, which is not there`);
+      const instance: FakeInstance = { state: "broken", templateId, boot: randomUUID(), memory };
       instances.set(spec.microvmId, instance);
       try {
         await abortable(this.#at("launch:half"), signal);
@@ -208,7 +239,8 @@ export class FakeHost implements HostClient {
       await abortable(this.#at("checkpoint:begin"), signal);
       this.#fail("checkpoint", id);
       if (instance.state === "broken") throw new HostError("internal", "the instance ended meanwhile");
-      if (!checkpoints.has(checkpointId)) checkpoints.set(checkpointId, { microvmId: id, memory: instance.memory });
+      const { templateId, memory } = instance;
+      if (!checkpoints.has(checkpointId)) checkpoints.set(checkpointId, { microvmId: id, templateId, memory });
       await abortable(this.#at("checkpoint:made"), signal);
       await this.#at("checkpoint:done");
     }).then((made) => ({ receipt: made, memoryBytes: 600, diskBytes: 100 }));

@@ -55,7 +55,9 @@ interface Demand {
   lastUsed: number;
   /** Launches that came in the last while, decaying. */
   recent: number;
-  refilling: boolean;
+  /** Going on, and what ends it. */
+  refill: Promise<void> | undefined;
+  readonly stop: AbortController;
   /** The workload does not bear being asked for nothing. */
   touchy: boolean;
   prepared: Prepared[];
@@ -82,6 +84,8 @@ const NOBODY = "microvm-00000000-0000-0000-0000-000000000000";
 export class Supply {
   readonly #deps: SupplyDeps;
   readonly #demand = new Map<string, Demand>();
+  /** Templates that nothing is launched from any more. */
+  readonly #retired = new Set<string>();
   readonly #stopping = new AbortController();
   readonly #refills = new Set<Promise<void>>();
   /** Of whatever template; monotonic milliseconds. */
@@ -116,12 +120,27 @@ export class Supply {
     return await this.#restore(prepared ?? (await this.#prepare(template, signal)), template, snapshot, reused, signal);
   }
 
-  /** Nothing of the template is kept any more. */
-  async drain(templateId: string): Promise<void> {
+  /** Nothing is kept ready for the template, from now on until it is offered again. */
+  async retire(templateId: string): Promise<void> {
+    this.#retired.add(templateId);
     const demand = this.#demand.get(templateId);
     if (!demand) return;
     this.#demand.delete(templateId);
+    demand.stop.abort(new Error("the template is retired"));
+    await demand.refill;
     for (const { item } of [...demand.primed, ...demand.prepared]) if (this.#deps.warm.take(item)) await item.evict();
+  }
+
+  /** Takes `retire` back. */
+  offer(templateId: string): void {
+    this.#retired.delete(templateId);
+    this.want(templateId);
+  }
+
+  /** The template is no more. */
+  forget(templateId: string): void {
+    this.#retired.delete(templateId);
+    this.#demand.delete(templateId);
   }
 
   /** Stops making any; those that are there are the warm set's to end. */
@@ -134,7 +153,8 @@ export class Supply {
     const now = this.#deps.clock.monotonic();
     let demand = this.#demand.get(templateId);
     if (!demand) {
-      demand = { lastUsed: now, recent: 0, refilling: false, touchy: false, prepared: [], primed: [] };
+      const stop = new AbortController();
+      demand = { lastUsed: now, recent: 0, refill: undefined, stop, touchy: false, prepared: [], primed: [] };
       this.#demand.set(templateId, demand);
     }
     demand.recent = demand.recent * 0.5 ** ((now - demand.lastUsed) / HALF_LIFE_MS) + launches;
@@ -151,24 +171,23 @@ export class Supply {
 
   /** One after the other, behind what is urgent. */
   #refill(templateId: string, demand: Demand): void {
-    if (demand.refilling || this.#stopping.signal.aborted || this.#deps.poolSize === 0) return;
-    demand.refilling = true;
-    const refill = this.#refillOnce(templateId, demand)
+    const signal = AbortSignal.any([this.#stopping.signal, demand.stop.signal]);
+    if (demand.refill || signal.aborted || this.#deps.poolSize === 0 || this.#retired.has(templateId)) return;
+    const refill = this.#refillOnce(templateId, demand, signal)
       .catch((err: unknown) => {
-        if (!this.#stopping.signal.aborted) this.#deps.log.warn({ err, templateId }, "nothing kept ready");
+        if (!signal.aborted) this.#deps.log.warn({ err, templateId }, "nothing kept ready");
       })
       .finally(() => {
-        demand.refilling = false;
+        demand.refill = undefined;
         this.#refills.delete(refill);
       });
+    demand.refill = refill;
     this.#refills.add(refill);
   }
 
-  async #refillOnce(templateId: string, demand: Demand): Promise<void> {
+  async #refillOnce(templateId: string, demand: Demand, signal: AbortSignal): Promise<void> {
     const { warm, templates, limiter } = this.#deps;
-    const { signal } = this.#stopping;
-    const wanted = (): boolean => this.#demand.get(templateId) === demand && !signal.aborted;
-    while (wanted() && (await warm.roomy())) {
+    while (!signal.aborted && (await warm.roomy())) {
       const missing =
         demand.primed.length < this.#target(demand) ? "primed" : demand.prepared.length < 1 ? "prepared" : undefined;
       if (!missing) return;
@@ -176,7 +195,7 @@ export class Supply {
       const template = await templates.open(templateId);
       const add = missing === "primed" ? this.#addPrimed : this.#addPrepared;
       const item = await limiter.run("idle", signal, () => add.call(this, template, demand, signal));
-      if (!wanted() && warm.take(item)) await item.evict();
+      if (signal.aborted && warm.take(item)) await item.evict();
       if (!warm.has(item)) return; // there is no room for it
     }
   }

@@ -12,6 +12,9 @@ export interface OpenTemplate {
   readonly manifest: TemplateManifest;
 }
 
+/** Folders of templates that are not there yet, or not any more. */
+const UNFINISHED = /\.(tmp|removed)$/;
+
 /** The templates of this host: immutable once they are here. */
 export class TemplateStore {
   readonly #layout: HostLayout;
@@ -59,11 +62,14 @@ export class TemplateStore {
     await rm(doomed, { recursive: true, force: true });
   }
 
+  async ids(): Promise<readonly string[]> {
+    return (await readdir(this.#layout.templates)).filter((name) => !UNFINISHED.test(name));
+  }
+
   /** Folders that a crash left while a template was made or removed. */
   async recover(): Promise<void> {
     for (const name of await readdir(this.#layout.templates))
-      if (/\.(tmp|removed)$/.test(name))
-        await rm(`${this.#layout.templates}/${name}`, { recursive: true, force: true });
+      if (UNFINISHED.test(name)) await rm(`${this.#layout.templates}/${name}`, { recursive: true, force: true });
   }
 
   async #verify(templateId: string): Promise<OpenTemplate> {

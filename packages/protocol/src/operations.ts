@@ -6,12 +6,14 @@
  */
 import { IMAGE_OPERATIONS } from "./operations/image.ts";
 import { IMAGE_VERSION_OPERATIONS } from "./operations/image-version.ts";
+import { MANAGED_IMAGE_OPERATIONS } from "./operations/managed-image.ts";
 import { MICROVM_OPERATIONS } from "./operations/microvm.ts";
 import type { Input, Output } from "./shape.ts";
 
 export const OPERATIONS = {
   ...IMAGE_OPERATIONS,
   ...IMAGE_VERSION_OPERATIONS,
+  ...MANAGED_IMAGE_OPERATIONS,
   ...MICROVM_OPERATIONS,
 } as const;
 

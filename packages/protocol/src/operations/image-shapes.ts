@@ -1,15 +1,15 @@
 /** Shapes of images, their versions and builds. */
 import { enumeration, integer, list, map, optional, required, string, structure, timestamp, union } from "../shape.ts";
-import { nonBlankString } from "./shapes.ts";
+import { logging, nonBlankString, roleArn, version } from "./shapes.ts";
 
-export const codeArtifact = union({ uri: optional(nonBlankString) });
+const codeArtifact = union({ uri: optional(nonBlankString) });
 export const imageName = string({ min: 1, max: 64, pattern: "[a-zA-Z0-9-_]+" });
 /** X86_64 is our extension: AWS has ARM_64 only. */
 export const architecture = enumeration(["ARM_64", "X86_64"]);
-export const cpuConfiguration = structure({ architecture: required(architecture) });
+const cpuConfiguration = structure({ architecture: required(architecture) });
 const resources = structure({ minimumMemoryInMiB: required(integer()) });
-export const resourcesList = list(resources, { max: 1 });
-export const capabilityList = list(enumeration(["ALL"]));
+const resourcesList = list(resources, { max: 1 });
+const capabilityList = list(enumeration(["ALL"]));
 const hookState = enumeration(["DISABLED", "ENABLED"]);
 const microvmHooks = structure({
   run: optional(hookState),
@@ -27,12 +27,12 @@ const microvmImageHooks = structure({
   validate: optional(hookState),
   validateTimeoutInSeconds: optional(integer({ min: 1, max: 3600 })),
 });
-export const hooks = structure({
+const hooks = structure({
   port: optional(integer({ min: 1, max: 65535 })),
   microvmHooks: optional(microvmHooks),
   microvmImageHooks: optional(microvmImageHooks),
 });
-export const environmentVariableMap = map(
+const environmentVariableMap = map(
   string({ min: 1, max: 256, pattern: "[^\\s]+" }),
   string({ max: 4096, sensitive: true }),
   { max: 50 },
@@ -41,6 +41,21 @@ export const tags = map(
   string({ min: 1, max: 128, pattern: "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)" }),
   string({ max: 256, pattern: "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)" }),
 );
+/** What a version is built from: the same members, of the same meaning, wherever a configuration is given or told. */
+export const imageConfiguration = {
+  baseImageArn: required(nonBlankString),
+  buildRoleArn: required(roleArn),
+  codeArtifact: required(codeArtifact),
+  baseImageVersion: optional(version),
+  description: optional(string()),
+  logging: optional(logging),
+  egressNetworkConnectors: optional(list(string({ min: 1, max: 2048 }), { max: 1 })),
+  cpuConfigurations: optional(list(cpuConfiguration)),
+  resources: optional(resourcesList),
+  additionalOsCapabilities: optional(capabilityList),
+  hooks: optional(hooks),
+  environmentVariables: optional(environmentVariableMap),
+};
 export const microvmImageState = enumeration([
   "CREATING",
   "CREATED",
@@ -62,6 +77,18 @@ export const microvmImageVersionState = enumeration([
   "DELETE_FAILED",
 ]);
 export const microvmImageVersionStatus = enumeration(["ACTIVE", "INACTIVE"]);
+/** What is told of a version, by itself and in a list. */
+export const imageVersion = {
+  ...imageConfiguration,
+  imageArn: required(nonBlankString),
+  imageVersion: required(nonBlankString),
+  state: required(microvmImageVersionState),
+  status: required(microvmImageVersionStatus),
+  createdAt: required(timestamp()),
+  updatedAt: optional(timestamp()),
+  stateReason: optional(string()),
+  tags: optional(tags),
+};
 /** GENERIC is our extension: what AWS names are its own processors. */
 export const chipset = enumeration(["GRAVITON", "GENERIC"]);
 export const buildState = enumeration(["PENDING", "IN_PROGRESS", "SUCCESSFUL", "FAILED"]);

@@ -1,21 +1,15 @@
-import { integer, list, operation, optional, path, query, required, string, timestamp } from "../shape.ts";
+import { integer, list, operation, optional, path, query, required, string, structure, timestamp } from "../shape.ts";
 import {
   architecture,
   buildState,
-  capabilityList,
   chipset,
-  codeArtifact,
-  cpuConfiguration,
-  environmentVariableMap,
-  hooks,
+  imageVersion,
   microvmImageBuildSummary,
   microvmImageVersionState,
   microvmImageVersionStatus,
-  resourcesList,
   snapshotBuild,
-  tags,
 } from "./image-shapes.ts";
-import { logging, microvmImageIdentifier, nonBlankString, roleArn, version } from "./shapes.ts";
+import { microvmImageIdentifier, nonBlankString } from "./shapes.ts";
 
 export const IMAGE_VERSION_OPERATIONS = {
   GetMicrovmImageVersion: operation({
@@ -23,30 +17,65 @@ export const IMAGE_VERSION_OPERATIONS = {
     uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
     status: 200,
     input: { imageIdentifier: path(microvmImageIdentifier), imageVersion: path(nonBlankString) },
+    output: imageVersion,
+    errors: [
+      "AccessDeniedException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  ListMicrovmImageVersions: operation({
+    method: "GET",
+    uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions",
+    status: 200,
+    input: {
+      imageIdentifier: path(microvmImageIdentifier),
+      maxResults: query(integer({ min: 1, max: 50 })),
+      nextToken: query(string()),
+    },
+    output: { items: required(list(structure(imageVersion))), nextToken: optional(string()) },
+    errors: [
+      "AccessDeniedException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  UpdateMicrovmImageVersion: operation({
+    method: "PATCH",
+    uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
+    status: 200,
+    input: {
+      imageIdentifier: path(microvmImageIdentifier),
+      imageVersion: path(nonBlankString),
+      status: required(microvmImageVersionStatus),
+    },
+    output: imageVersion,
+    errors: [
+      "AccessDeniedException",
+      "ConflictException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  DeleteMicrovmImageVersion: operation({
+    method: "DELETE",
+    uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
+    status: 200,
+    input: { imageIdentifier: path(microvmImageIdentifier), imageVersion: path(nonBlankString) },
     output: {
-      baseImageArn: required(nonBlankString),
-      buildRoleArn: required(roleArn),
-      codeArtifact: required(codeArtifact),
-      imageArn: required(nonBlankString),
+      imageIdentifier: required(microvmImageIdentifier),
       imageVersion: required(nonBlankString),
       state: required(microvmImageVersionState),
-      status: required(microvmImageVersionStatus),
-      createdAt: required(timestamp()),
-      baseImageVersion: optional(version),
-      description: optional(string()),
-      logging: optional(logging),
-      egressNetworkConnectors: optional(list(string({ min: 1, max: 2048 }), { max: 1 })),
-      cpuConfigurations: optional(list(cpuConfiguration)),
-      resources: optional(resourcesList),
-      additionalOsCapabilities: optional(capabilityList),
-      hooks: optional(hooks),
-      environmentVariables: optional(environmentVariableMap),
-      updatedAt: optional(timestamp()),
-      stateReason: optional(string()),
-      tags: optional(tags),
     },
     errors: [
       "AccessDeniedException",
+      "ConflictException",
       "InternalServerException",
       "ResourceNotFoundException",
       "ThrottlingException",

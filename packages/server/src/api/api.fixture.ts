@@ -30,6 +30,14 @@ const configuration = {
   hooks: { port: 9000, microvmHooks: { run: "ENABLED", runTimeoutInSeconds: 5 } },
   resources: [{ minimumMemoryInMiB: 2048 }],
 } as const;
+const version = {
+  ...configuration,
+  imageArn: IMAGE_ARN,
+  imageVersion: "1.0",
+  state: "SUCCESSFUL",
+  status: "ACTIVE",
+  createdAt: CREATED,
+} as const;
 const build = {
   imageArn: IMAGE_ARN,
   imageVersion: "1.0",
@@ -52,6 +60,22 @@ const microvm = {
 } as const;
 
 export const SAMPLES: { readonly [N in OperationName]: OperationOutput<N> } = {
+  ListMicrovmImages: { items: [image], nextToken: "more" },
+  UpdateMicrovmImage: {
+    ...image,
+    ...configuration,
+    state: "UPDATING",
+    imageVersion: "2.0",
+    updatedAt: CREATED,
+  },
+  DeleteMicrovmImage: { imageIdentifier: IMAGE_ARN, state: "DELETING" },
+  ListMicrovmImageVersions: { items: [version], nextToken: "more" },
+  UpdateMicrovmImageVersion: { ...version, status: "INACTIVE" },
+  DeleteMicrovmImageVersion: { imageIdentifier: IMAGE_ARN, imageVersion: "1.0", state: "DELETING" },
+  ListManagedMicrovmImages: { items: [{ imageArn: configuration.baseImageArn, createdAt: CREATED }] },
+  ListManagedMicrovmImageVersions: {
+    items: [{ imageArn: configuration.baseImageArn, imageVersion: "1", status: "AVAILABLE", createdAt: CREATED }],
+  },
   CreateMicrovmImage: {
     ...image,
     ...configuration,
@@ -60,15 +84,7 @@ export const SAMPLES: { readonly [N in OperationName]: OperationOutput<N> } = {
     environmentVariables: null,
   },
   GetMicrovmImage: { ...image, tags: { team: "a" } },
-  GetMicrovmImageVersion: {
-    ...configuration,
-    imageArn: IMAGE_ARN,
-    imageVersion: "1.0",
-    state: "SUCCESSFUL",
-    status: "ACTIVE",
-    createdAt: CREATED,
-    environmentVariables: { A: "1", ["__proto__"]: "2" },
-  },
+  GetMicrovmImageVersion: { ...version, environmentVariables: { A: "1", ["__proto__"]: "2" } },
   ListMicrovmImageBuilds: { items: [build], nextToken: "more" },
   GetMicrovmImageBuild: { ...build, snapshotBuild: { memorySnapshotSizeInBytes: 609087488 } },
   RunMicrovm: { ...microvm, state: "PENDING" },
@@ -209,6 +225,14 @@ function recording(calls: Call[], overrides: Partial<Operations>): Operations {
   return {
     CreateMicrovmImage: answer("CreateMicrovmImage"),
     GetMicrovmImage: answer("GetMicrovmImage"),
+    ListMicrovmImages: answer("ListMicrovmImages"),
+    UpdateMicrovmImage: answer("UpdateMicrovmImage"),
+    DeleteMicrovmImage: answer("DeleteMicrovmImage"),
+    ListMicrovmImageVersions: answer("ListMicrovmImageVersions"),
+    UpdateMicrovmImageVersion: answer("UpdateMicrovmImageVersion"),
+    DeleteMicrovmImageVersion: answer("DeleteMicrovmImageVersion"),
+    ListManagedMicrovmImages: answer("ListManagedMicrovmImages"),
+    ListManagedMicrovmImageVersions: answer("ListManagedMicrovmImageVersions"),
     GetMicrovmImageVersion: answer("GetMicrovmImageVersion"),
     ListMicrovmImageBuilds: answer("ListMicrovmImageBuilds"),
     GetMicrovmImageBuild: answer("GetMicrovmImageBuild"),

@@ -44,7 +44,7 @@ const TYPES: Readonly<Record<string, readonly [status: number, ...members: strin
 /** The first that the operation declares is taken; where it declares none of them, the first. */
 const OF_KIND: Readonly<Record<ErrorKind, readonly [string, ...string[]]>> = {
   invalid_input: ["ValidationException", "InvalidParameterValueException"],
-  not_found: ["ResourceNotFoundException"],
+  not_found: ["ResourceNotFoundException", "ValidationException"],
   conflict: ["ConflictException", "ResourceConflictException", "ValidationException"],
   denied: ["AccessDeniedException"],
   quota: ["ServiceQuotaExceededException", "ValidationException"],

@@ -14,7 +14,11 @@ import { Idempotency } from "./idempotency.ts";
 import { IdlePolicies } from "./idle.ts";
 import { BuildLogs } from "./image/build-log.ts";
 import { Builds } from "./image/builds.ts";
+import { Deletions } from "./image/deletions.ts";
+import { managedImageOperations } from "./image/managed-operations.ts";
 import { imageOperations } from "./image/operations.ts";
+import { Templates } from "./image/templates.ts";
+import { versionOperations } from "./image/version-operations.ts";
 import { Keys } from "./keys.ts";
 import { Fleet } from "./microvm/fleet.ts";
 import { Lifecycle } from "./microvm/lifecycle.ts";
@@ -74,9 +78,23 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const credentials = new GuestCredentials({ roles, fleet, host, clock, log });
   const lifecycle = new Lifecycle({ fleet, host, credentials, clock, steady, tasks, log, shutdown });
   const checkpoints = new Checkpoints({ fleet, lifecycle, host, store, clock, log, shutdown });
-  const reconciler = new Reconciler({ fleet, lifecycle, checkpoints, host, store, clock, steady, log, shutdown });
-  const idle = new IdlePolicies({ fleet, lifecycle, store, clock, steady, log });
   const buildLogs = new BuildLogs(join(config.dataDir, "logs", "builds"), log);
+  const templates = new Templates({ host, store, log });
+  const deletions = new Deletions({ store, templates, logs: buildLogs, clock, tasks, log });
+  const reconciler = new Reconciler({
+    fleet,
+    lifecycle,
+    checkpoints,
+    deletions,
+    templates,
+    host,
+    store,
+    clock,
+    steady,
+    log,
+    shutdown,
+  });
+  const idle = new IdlePolicies({ fleet, lifecycle, store, clock, steady, log });
   const builds = new Builds({
     config,
     store,
@@ -105,7 +123,9 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         tokens,
         endpointName,
       }),
-      ...imageOperations({ config, facts: host.facts, store, builds, roles, clock, idempotency }),
+      ...imageOperations({ config, facts: host.facts, store, builds, deletions, roles, clock, idempotency }),
+      ...versionOperations({ store, templates, deletions, clock, tasks }),
+      ...managedImageOperations({ config, facts: host.facts }),
     },
     gate: new Gate({ fleet, lifecycle, host, store, clock, shutdown: stopping.signal }),
     keys: new Keys(store.accessKeys, clock),

@@ -231,25 +231,108 @@ describe("kill -9 during a rollback", () => {
 
 test("kill -9 during a build never leaves an ACTIVE version without its template, nor a template without one", async () => {
   await atEveryBoundary(async (world, boundary) => {
-    const request = {
-      name: "demo",
-      baseImageArn: BASE_IMAGE,
-      buildRoleArn: "arn:aws:iam::000000000000:role/build",
-      codeArtifact: { uri: "s3://bucket/app.zip" },
-      clientToken: "t",
-    };
+    const request = { name: "demo", ...CONFIGURATION, clientToken: "t" };
     await actAndCrash(world, boundary, () => world.operations.CreateMicrovmImage(request, context()));
     const { state } = await world.operations.CreateMicrovmImage(request, context());
     expect(state).toBe("CREATING");
     await world.settled();
-    const image = await world.operations.GetMicrovmImage({ imageIdentifier: imageArn("demo") }, context());
-    const version = await world.operations.GetMicrovmImageVersion(
-      { imageIdentifier: imageArn("demo"), imageVersion: "1.0" },
-      context(),
-    );
-    expect([
-      ["CREATED", "SUCCESSFUL", "ACTIVE", 1],
-      ["CREATE_FAILED", "FAILED", "INACTIVE", 0],
-    ]).toContainEqual([image.state, version.state, version.status, world.machine.templates.size]);
+    expect(await found(world)).toEqual({ state: "CREATED", active: "1.0", failed: null, versions: ["1.0 SUCCESSFUL"] });
+    expect(world.machine.templates.size).toBe(1);
   });
 });
+
+test("kill -9 during an update makes one version of one token, wherever it strikes", async () => {
+  await atEveryBoundary(async (world, boundary) => {
+    const imageIdentifier = await world.image("demo");
+    const request = { imageIdentifier, ...CONFIGURATION, clientToken: "t" };
+    await actAndCrash(world, boundary, () => world.operations.UpdateMicrovmImage(request, context()));
+    expect((await world.operations.UpdateMicrovmImage(request, context())).imageVersion).toBe("2.0");
+    await world.settled();
+    expect(await found(world)).toEqual({
+      state: "UPDATED",
+      active: "2.0",
+      failed: null,
+      versions: ["2.0 SUCCESSFUL", "1.0 SUCCESSFUL"],
+    });
+    expect(world.machine.templates.size).toBe(2);
+  });
+});
+
+test("kill -9 while a version is switched off leaves it on, or off with nothing kept ready", async () => {
+  await atEveryBoundary(async (world, boundary) => {
+    const imageIdentifier = await world.image("demo");
+    const outcome = await actAndCrash(world, boundary, () =>
+      world.operations.UpdateMicrovmImageVersion(
+        { imageIdentifier, imageVersion: "1.0", status: "INACTIVE" },
+        context(),
+      ),
+    );
+    await world.clock.advance(6000); // a look of the reconciler
+    await world.quiet();
+    const { active, versions } = await found(world);
+    expect(versions).toEqual(["1.0 SUCCESSFUL"]);
+    if (outcome === "answered") expect(active).toBeNull();
+    expect([...world.host.retired]).toEqual(active === null ? [...world.machine.templates] : []);
+  });
+});
+
+describe("kill -9 during a deletion", () => {
+  test("of an image leaves it whole or removes all of it", async () => {
+    await atEveryBoundary(async (world, boundary) => {
+      const imageIdentifier = await world.image("demo", { clientToken: "t" });
+      const outcome = await actAndCrash(world, boundary, () =>
+        world.operations.DeleteMicrovmImage({ imageIdentifier }, context()),
+      );
+      await world.quiet();
+      const left = await found(world);
+      if (outcome === "answered") expect(left.state).toBeNull();
+      expect([
+        { state: "CREATED", active: "1.0", failed: null, versions: ["1.0 SUCCESSFUL"] },
+        { state: null, active: null, failed: null, versions: [] },
+      ]).toContainEqual(left);
+      expect([world.machine.templates.size, (await world.store.templates.needs()).size]).toEqual(
+        left.state === null ? [0, 0] : [1, 1],
+      );
+      await world.image("demo", { clientToken: "t" }); // what is gone is made anew, what is there is answered again
+      expect((await found(world)).state).toBe("CREATED");
+      expect(world.machine.violations).toEqual([]);
+    });
+  });
+
+  test("of a version leaves it whole or removes all of it, and the image settled", async () => {
+    await atEveryBoundary(async (world, boundary) => {
+      const imageIdentifier = await world.image("demo");
+      await world.operations.UpdateMicrovmImage({ imageIdentifier, ...CONFIGURATION }, context());
+      await world.settled();
+      const outcome = await actAndCrash(world, boundary, () =>
+        world.operations.DeleteMicrovmImageVersion({ imageIdentifier, imageVersion: "2.0" }, context()),
+      );
+      await world.quiet();
+      const { state, active, versions } = await found(world);
+      expect(state).toBe("UPDATED");
+      if (outcome === "answered") expect(active).toBe("1.0");
+      expect(versions).toEqual(active === "1.0" ? ["1.0 SUCCESSFUL"] : ["2.0 SUCCESSFUL", "1.0 SUCCESSFUL"]);
+      expect(world.machine.templates.size).toBe(versions.length);
+    });
+  });
+});
+
+const CONFIGURATION = {
+  baseImageArn: BASE_IMAGE,
+  buildRoleArn: "arn:aws:iam::000000000000:role/build",
+  codeArtifact: { uri: "s3://bucket/app.zip" },
+};
+
+/** What a client finds of the image `demo`; nulls when it is not there. */
+async function found(world: World) {
+  const imageIdentifier = imageArn("demo");
+  const { items } = await world.operations.ListMicrovmImages({}, context());
+  const [image] = items;
+  const versions = image ? (await world.operations.ListMicrovmImageVersions({ imageIdentifier }, context())).items : [];
+  return {
+    state: image?.state ?? null,
+    active: image?.latestActiveImageVersion ?? null,
+    failed: image?.latestFailedImageVersion ?? null,
+    versions: versions.map(({ imageVersion, state }) => `${imageVersion} ${state}`),
+  };
+}

@@ -5,7 +5,7 @@ import type { Build } from "../store/image.ts";
 import type { Store } from "../store/store.ts";
 import type { CheckpointOperations } from "./checkpoint/operations.ts";
 import type { BuildLogs } from "./image/build-log.ts";
-import { ownVersion } from "./image/operations.ts";
+import { ownVersion } from "./image/version-operations.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
 import { ownMicrovm } from "./microvm/operations.ts";

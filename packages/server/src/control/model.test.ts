@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { HostError } from "../host/host-client.ts";
 import { turns } from "./testing/fake-clock.ts";
+import { ImageModel, imageEvents, isImageEvent } from "./testing/image-model.ts";
 import { context, World } from "./testing/world.ts";
 
 /** Sequences that are tried; a longer search sets FUZZ_RUNS, a repetition FUZZ_SEED. */
@@ -38,6 +39,9 @@ const event = fc.oneof(
         "checkpoint",
         "rollback",
         "deleteCheckpoint",
+        "buildTemplate",
+        "deleteTemplate",
+        "retireTemplate",
       ),
       reason: fc.constantFrom("no_space", "capacity", "corrupt", "internal"),
     }),
@@ -52,6 +56,7 @@ const event = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("pass" as const), seconds: fc.constantFrom(1, 30, 70, 700) }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant("die after" as const), boundaries: fc.nat(20) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("reboot" as const) }) },
+  ...imageEvents,
 );
 type Event = typeof event extends fc.Arbitrary<infer E> ? E : never;
 /** What happens at the same time. */
@@ -88,6 +93,7 @@ function delaysOf(seed: number): () => Promise<void> {
 class Model {
   readonly #world: World;
   readonly #images: string[];
+  readonly #imageModel: ImageModel;
   readonly #ids = new Map<number, string>();
   readonly #toBeTerminated = new Set<string>();
   /** Boot of each microvm that was seen alive: it must stay the same instance for life. */
@@ -105,6 +111,7 @@ class Model {
   private constructor(world: World, images: string[]) {
     this.#world = world;
     this.#images = images;
+    this.#imageModel = new ImageModel(world);
   }
 
   static async create(world: World): Promise<Model> {
@@ -149,6 +156,7 @@ class Model {
   async #do(one: Event): Promise<void> {
     const world = this.#world;
     const { operations, machine } = { operations: world.operations, machine: world.machine };
+    if (isImageEvent(one)) return await this.#imageModel.do(one, (id) => this.#toBeTerminated.add(id));
     switch (one.kind) {
       case "run": {
         const answer = await operations.RunMicrovm(this.#request(one.slot), context());
@@ -286,6 +294,7 @@ class Model {
       expect((await operations.RunMicrovm(this.#request(number), context())).microvmId).toBe(id);
     for (const token of this.#forks.keys()) await this.#forkAgain(Number(token.slice("fork-".length)));
     await this.#checkCheckpoints();
+    await this.#imageModel.check();
     await this.#checkMemories();
     const { items } = await operations.ListMicrovms({}, context());
     const rows = await Promise.all(

@@ -31,6 +31,47 @@ export function parsePageToken(scope: PageScope, token: string): readonly unknow
 export const invalidPageToken = () =>
   invalidInput("The nextToken is not valid. Use the one of the previous page, with the same filters.");
 
+/** What a caller says about the page that it wants. */
+export interface PageRequest {
+  readonly maxResults?: number | null | undefined;
+  readonly nextToken?: string | null | undefined;
+}
+export interface Page<T> {
+  readonly items: readonly T[];
+  readonly nextToken: string | null;
+}
+
+/** Where an item stands in its list: what the next page begins behind. */
+export interface Positions<T, P> {
+  of(item: T): readonly (string | number)[];
+  /** Undefined when these cannot be what `of` made. */
+  parse(parts: readonly unknown[]): P | undefined;
+}
+
+/**
+ * A page of a list that is read from behind a position: stable while items come and go.
+ * @throws TorporError `invalid_input` for a token that is not of this list
+ */
+export async function readPage<T, P>(
+  scope: PageScope,
+  request: PageRequest,
+  positions: Positions<T, P>,
+  read: (after: P | undefined, limit: number) => Promise<readonly T[]> | readonly T[],
+): Promise<Page<T>> {
+  let after: P | undefined;
+  if (request.nextToken) {
+    after = positions.parse(parsePageToken(scope, request.nextToken));
+    if (after === undefined) throw invalidPageToken();
+  }
+  const size = request.maxResults ?? DEFAULT_PAGE_SIZE;
+  // One more than asked for tells whether there is a next page.
+  const found = await read(after, size + 1);
+  const items = found.slice(0, size);
+  const last = items.at(-1);
+  const more = found.length > size && last !== undefined;
+  return { items, nextToken: more ? pageToken(scope, positions.of(last)) : null };
+}
+
 function scopeDigest(scope: PageScope): string {
   return createHash("sha256")
     .update(JSON.stringify(scope.map((part) => part ?? null)))

@@ -4,6 +4,8 @@ import type { Log } from "../lib/log.ts";
 import { pause } from "../lib/pause.ts";
 import type { Store } from "../store/store.ts";
 import type { Checkpoints } from "./checkpoint/checkpoints.ts";
+import type { Deletions } from "./image/deletions.ts";
+import type { Templates } from "./image/templates.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { Lifecycle } from "./microvm/lifecycle.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
@@ -31,6 +33,8 @@ export interface ReconcilerDeps {
   readonly fleet: Fleet;
   readonly lifecycle: Lifecycle;
   readonly checkpoints: Checkpoints;
+  readonly deletions: Pick<Deletions, "reconcile">;
+  readonly templates: Pick<Templates, "reconcile">;
   readonly host: Pick<HostClient, "inventory" | "terminate">;
   readonly store: Pick<Store, "microvms">;
   readonly clock: Clock;
@@ -67,12 +71,12 @@ export class Reconciler {
   }
 
   /**
-   * One look at every microvm, instance and checkpoint that nobody works on. Resolves when what the rows say is true; work
+   * One look at every microvm, instance, checkpoint, image and template that nobody works on. Resolves when what the rows say is true; work
    * on the host that follows from it goes on.
    * @throws when the host cannot say what it has
    */
   async reconcile(): Promise<void> {
-    const { fleet, checkpoints, host, log } = this.#deps;
+    const { fleet, checkpoints, deletions, templates, host, log } = this.#deps;
     // What changes after this moment is newer than the inventory and is left alone.
     const before = new Map(
       fleet.all().flatMap((live) => (fleet.busy(live.vm.id) ? [] : [[live, live.vm.generation] as const])),
@@ -87,6 +91,8 @@ export class Reconciler {
       if (result.status === "rejected") log.error({ err: result.reason }, "a microvm could not be reconciled");
     this.#first = false;
     await checkpoints.reconcile();
+    await deletions.reconcile();
+    await templates.reconcile();
   }
 
   #reconcileOne(live: LiveMicrovm, generation: number, found: Found): Promise<void> {

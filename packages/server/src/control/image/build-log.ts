@@ -1,5 +1,5 @@
 import { closeSync, openSync, writeSync } from "node:fs";
-import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
@@ -27,6 +27,11 @@ export class BuildLogs {
     const log = new BuildLog(this.#path(buildId), this.#log, () => this.#open.delete(buildId));
     this.#open.set(buildId, log);
     return log;
+  }
+
+  /** Of a build that has ended. Removing what is not there succeeds. */
+  async remove(buildId: string): Promise<void> {
+    await rm(this.#path(buildId), { force: true });
   }
 
   /** The text so far; with `follow` also what comes, until the build ends. Nothing for a build without a log. */

@@ -17,8 +17,9 @@ async function outcome(): Promise<{ image: string; version: string; status: stri
   const image = await world.operations.GetMicrovmImage({ imageIdentifier: arn }, context());
   const { state, status, stateReason } = await world.operations.GetMicrovmImageVersion(version, context());
   const builds = await world.operations.ListMicrovmImageBuilds(version, context());
-  expect(builds.items[0]?.stateReason).toBe(stateReason);
-  return { image: image.state, version: state, status, reason: stateReason, build: builds.items[0]?.buildState ?? "" };
+  const newest = builds.items.at(-1);
+  expect(newest?.stateReason).toBe(stateReason);
+  return { image: image.state, version: state, status, reason: stateReason, build: newest?.buildState ?? "" };
 }
 
 async function text(follow = false): Promise<string> {
@@ -204,7 +205,7 @@ test("a full queue refuses with the quota's words", async () => {
   await Promise.all(creating);
 });
 
-test("after a crash what was being built has failed, and what waited is built", async () => {
+test("after a crash what was being built is built anew, as another build of the same version", async () => {
   const held = world.hold("buildTemplate:half");
   const names = ["a", "b", "c"];
   for (const name of names) void world.image(name);
@@ -212,29 +213,55 @@ test("after a crash what was being built has failed, and what waited is built", 
   await world.crash();
   held.release();
   await world.settled();
-  expect(await states(names)).toEqual(["FAILED", "FAILED", "SUCCESSFUL"]);
-  const failed = await world.operations.GetMicrovmImageVersion(
-    { imageIdentifier: imageArn("a"), imageVersion: "1.0" },
-    context(),
-  );
-  expect(failed).toMatchObject({
-    status: "INACTIVE",
-    stateReason: expect.stringContaining("interrupted by a restart"),
+  expect(await states(names)).toEqual(["SUCCESSFUL", "SUCCESSFUL", "SUCCESSFUL"]);
+  const a = { imageIdentifier: imageArn("a"), imageVersion: "1.0" };
+  const { items } = await world.operations.ListMicrovmImageBuilds(a, context());
+  expect(items.map(({ buildState, stateReason }) => [buildState, stateReason])).toEqual([
+    ["FAILED", expect.stringContaining("interrupted by a restart")],
+    ["SUCCESSFUL", null],
+  ]);
+  expect(await world.operations.GetMicrovmImage({ imageIdentifier: imageArn("a") }, context())).toMatchObject({
+    state: "CREATED",
+    latestActiveImageVersion: "1.0",
+    latestFailedImageVersion: null,
   });
-  // Only the template of the build that succeeded is left.
-  expect([...world.machine.templates]).toEqual([world.machine.builds.at(-1)?.templateId]);
+  // Only the templates of builds that succeeded are left.
+  expect(world.machine.templates.size).toBe(3);
+  expect(world.machine.templates).toContain(items[1]?.buildId);
   expect(await readdir(join(world.dataDir, "incoming"))).toEqual([]);
+  await world.running(imageArn("a"));
+  expect(world.machine.launches[0]?.templateId).toBe(items[1]?.buildId);
 });
 
-test("a server that closes does not wait for builds", async () => {
+test("a build that a crash interrupts twice has failed", async () => {
+  const held = world.hold("buildTemplate:half");
+  void world.image("demo");
+  await held.reached;
+  await world.crash();
+  while (world.machine.builds.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  await world.crash();
+  held.release();
+  await world.settled();
+  expect(await outcome()).toEqual({
+    image: "CREATE_FAILED",
+    version: "FAILED",
+    status: "INACTIVE",
+    reason: expect.stringContaining("interrupted by a restart"),
+    build: "FAILED",
+  });
+  expect(world.machine.builds).toHaveLength(2);
+  expect(world.machine.templates.size).toBe(0);
+});
+
+test("a server that closes does not wait for builds: the next one begins them anew", async () => {
   const held = world.hold("buildTemplate:half");
   void world.image("demo");
   await held.reached;
   await world.restart();
   held.release();
   await world.settled();
-  expect(await outcome()).toMatchObject({ image: "CREATE_FAILED", version: "FAILED" });
-  expect(world.machine.templates.size).toBe(0);
+  expect(await outcome()).toMatchObject({ image: "CREATED", version: "SUCCESSFUL" });
+  expect(world.machine.templates.size).toBe(1);
 });
 
 async function states(names: readonly string[]): Promise<string[]> {

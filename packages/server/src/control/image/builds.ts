@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { BlobSource } from "../../blobs/blob-store.ts";
@@ -20,6 +21,8 @@ import { buildHooks } from "./hooks.ts";
 
 /** Builds that wait for their turn; more are refused. */
 const QUEUE_MAX = 100;
+/** Of one version: the first and, when the end of the server has cut it short, another. */
+const BUILDS_MAX = 2;
 
 export interface BuildDeps {
   readonly config: Pick<Config, "region" | "dataDir" | "maxConcurrentBuilds" | "maxArtifactBytes">;
@@ -61,8 +64,8 @@ export class Builds {
   }
 
   /**
-   * What an earlier server left: builds that it had begun have failed, the others are begun now. A template that was
-   * half made goes before its build is written off, so that none is forgotten.
+   * What an earlier server left: builds that it had begun are begun anew, once; the others are begun now. A template
+   * that was half made goes before its build is written off, so that none is forgotten.
    */
   async recover(): Promise<void> {
     const { store, clock, log } = this.#deps;
@@ -73,9 +76,17 @@ export class Builds {
         continue;
       }
       await this.#removeTemplate(build);
-      const outcome = { kind: "failed", reason: BUILD_INTERRUPTED } as const;
-      await store.images.settleBuild(build, outcome, new Date(clock.now()));
-      log.warn({ buildId: build.id }, "interrupted build failed");
+      const at = new Date(clock.now());
+      const before = await store.images.builds(build.imageArn, build.version);
+      if (before.length >= BUILDS_MAX) {
+        await store.images.settleBuild(build, { kind: "failed", reason: BUILD_INTERRUPTED }, at);
+        log.warn({ buildId: build.id }, "interrupted build failed");
+        continue;
+      }
+      const again = anew(build, at);
+      await store.images.retryBuild(build, BUILD_INTERRUPTED, again, at);
+      this.enqueue(again);
+      log.warn({ buildId: build.id, again: again.id }, "interrupted build is begun anew");
     }
   }
 
@@ -194,4 +205,10 @@ export class Builds {
   #incoming(): string {
     return join(this.#deps.config.dataDir, "incoming");
   }
+}
+
+/** The same build once more, and later in the order of the version's builds. */
+function anew(build: Build, at: Date): Build {
+  const createdAt = new Date(Math.max(at.getTime(), build.createdAt.getTime() + 1));
+  return { ...build, id: randomUUID(), state: "PENDING", stateReason: null, snapshot: null, createdAt };
 }

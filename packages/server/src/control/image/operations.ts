@@ -1,72 +1,58 @@
 import type { OperationInput, OperationOutput } from "@torpor/protocol";
-import { invalidInput, notFound } from "../../lib/errors.ts";
-import type { Build, ImageVersion } from "../../store/image.ts";
+import { invalidInput, notFound, type TorporError } from "../../lib/errors.ts";
+import type { Image, ImagePosition } from "../../store/image.ts";
+import { versionResource } from "../../store/image-deletions.ts";
 import type { Store } from "../../store/store.ts";
-import { ownImage, parseVersion } from "../authorise.ts";
+import { ownImage } from "../authorise.ts";
 import type { Idempotency } from "../idempotency.ts";
-import { DEFAULT_PAGE_SIZE, invalidPageToken, pageToken, parsePageToken } from "../page.ts";
+import { type Positions, readPage } from "../page.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
 import type { Builds } from "./builds.ts";
-import { type CreateDeps, newImage } from "./create.ts";
-import { buildItem, buildView, createdImageView, imageVersionView, imageView } from "./view.ts";
+import { configurationOf } from "./configuration.ts";
+import { type CreateDeps, newImage, newVersion } from "./create.ts";
+import type { Deletions } from "./deletions.ts";
+import { createdImageView, imageItem, imageView, updatedImageView } from "./view.ts";
 
 export interface ImageOperationDeps extends CreateDeps {
   readonly store: Pick<Store, "images" | "transaction">;
   readonly builds: Builds;
+  readonly deletions: Deletions;
   readonly idempotency: Idempotency;
 }
 
 type ImageOperations = Pick<
   Operations,
-  | "CreateMicrovmImage"
-  | "GetMicrovmImage"
-  | "GetMicrovmImageVersion"
-  | "ListMicrovmImageBuilds"
-  | "GetMicrovmImageBuild"
+  "CreateMicrovmImage" | "GetMicrovmImage" | "ListMicrovmImages" | "UpdateMicrovmImage" | "DeleteMicrovmImage"
 >;
 
 export function imageOperations(deps: ImageOperationDeps): ImageOperations {
-  const { store } = deps;
   return {
     CreateMicrovmImage: (input, context) => createImage(input, context, deps),
-    GetMicrovmImage: async ({ imageIdentifier }, context) => {
-      ownImage("GetMicrovmImage", imageIdentifier, context);
-      const image = await store.images.find(imageIdentifier);
-      if (!image) throw notFound(`MicroVMImage not found for MicroVMImageID: ${imageIdentifier}`);
-      return imageView(image);
-    },
-    GetMicrovmImageVersion: async (input, context) =>
-      imageVersionView(await ownVersion("GetMicrovmImageVersion", input, context, deps)),
-    ListMicrovmImageBuilds: (input, context) => listBuilds(input, context, deps),
-    GetMicrovmImageBuild: async (input, context) => {
-      const version = await ownVersion("GetMicrovmImageBuild", input, context, deps);
-      const builds = await store.images.builds(version.imageArn, version.version);
-      const build = builds.find(({ id }) => id === input.buildId);
-      if (!build)
-        throw notFound(
-          `MicroVMImageBuild not found for MicroVMImage: ${version.imageArn}, Version: ${input.imageVersion}, BuildId: ${input.buildId}`,
-        );
-      return buildView(build);
-    },
+    GetMicrovmImage: async (input, context) =>
+      imageView(await existingImage("GetMicrovmImage", input.imageIdentifier, context, deps)),
+    ListMicrovmImages: (input, context) => listImages(input, context, deps),
+    UpdateMicrovmImage: (input, context) => updateImage(input, context, deps),
+    DeleteMicrovmImage: (input, context) => deleteImage(input, context, deps),
   };
 }
 
 /**
- * The version that a caller names by the image's ARN and `1` or `1.0`.
- * @throws TorporError; an unknown image and an unknown version are told alike
+ * The caller's image.
+ * @throws TorporError `not_found`, and as `ownImage`
  */
-export async function ownVersion(
+export async function existingImage(
   operation: string,
-  { imageIdentifier, imageVersion }: { readonly imageIdentifier: string; readonly imageVersion: string },
+  imageIdentifier: string,
   context: RequestContext,
   { store }: { readonly store: Pick<Store, "images"> },
-): Promise<ImageVersion> {
+): Promise<Image> {
   ownImage(operation, imageIdentifier, context);
-  const number = parseVersion(imageVersion);
-  const version = number === undefined ? undefined : await store.images.findVersion(imageIdentifier, number);
-  if (!version) throw notFound(`MicroVMImage not found for MicroVMImage: ${imageIdentifier}, Version: ${imageVersion}`);
-  return version;
+  const image = await store.images.find(imageIdentifier);
+  if (!image) throw unknownImage(imageIdentifier);
+  return image;
 }
+
+const unknownImage = (arn: string): TorporError => notFound(`MicroVMImage not found for MicroVMImageID: ${arn}`);
 
 async function createImage(
   input: OperationInput<"CreateMicrovmImage">,
@@ -81,7 +67,7 @@ async function createImage(
       const { image, version, build } = newImage(input, context, deps);
       deps.builds.refuseWhenFull();
       const answer = createdImageView(image, version);
-      const record = recorder(answer);
+      const record = recorder(answer, image.arn);
       await deps.store.transaction(async (write) => {
         if (!(await write.images.insert(image, version, build)))
           throw invalidInput(`MicroVM image with name ${image.name} already exists`);
@@ -93,37 +79,78 @@ async function createImage(
   );
 }
 
-async function listBuilds(
-  input: OperationInput<"ListMicrovmImageBuilds">,
+/** Another version of the image, which inherits nothing from those before. */
+async function updateImage(
+  input: OperationInput<"UpdateMicrovmImage">,
   context: RequestContext,
   deps: ImageOperationDeps,
-): Promise<OperationOutput<"ListMicrovmImageBuilds">> {
-  const { imageArn, version } = await ownVersion("ListMicrovmImageBuilds", input, context, deps);
-  const { architecture, chipset, chipsetGeneration } = input;
-  const scope = [
-    "ListMicrovmImageBuilds",
+): Promise<OperationOutput<"UpdateMicrovmImage">> {
+  const { imageIdentifier: arn } = input;
+  ownImage("UpdateMicrovmImage", arn, context);
+  return await deps.idempotency.once<typeof input, OperationOutput<"UpdateMicrovmImage">>(
+    "UpdateMicrovmImage",
     context.accountId,
-    imageArn,
-    version,
-    architecture,
-    chipset,
-    chipsetGeneration,
-  ];
-  const after = input.nextToken ? parsePageToken(scope, input.nextToken)[0] : undefined;
-  if (after !== undefined && typeof after !== "string") throw invalidPageToken();
-  const matching = (await deps.store.images.builds(imageArn, version)).filter(
-    (build: Build) =>
-      (!architecture || build.architecture === architecture) &&
-      (!chipset || build.chipset === chipset) &&
-      (!chipsetGeneration || build.chipsetGeneration === chipsetGeneration),
+    input,
+    async (recorder) => {
+      await existingImage("UpdateMicrovmImage", arn, context, deps);
+      const configuration = configurationOf("UpdateMicrovmImage", input, context, deps);
+      deps.builds.refuseWhenFull();
+      const at = new Date(deps.clock.now());
+      const { answer, build } = await deps.store.transaction(async (write) => {
+        const image = await write.images.beginUpdate(arn, at);
+        if (!image) throw invalidInput(`Cannot update MicroVM Image in its current state: ${arn}`);
+        const made = newVersion(image, configuration, deps.facts.architecture, at);
+        await write.images.insertVersion(made.version, made.build);
+        const view = updatedImageView(image, made.version);
+        await recorder(view, versionResource(arn, image.lastVersion))(write);
+        return { answer: view, build: made.build };
+      });
+      deps.builds.enqueue(build);
+      return answer;
+    },
   );
-  // A version has a handful of builds, so the place in them is looked up rather than queried.
-  const start = after === undefined ? 0 : matching.findIndex(({ id }) => id === after) + 1;
-  const size = input.maxResults ?? DEFAULT_PAGE_SIZE;
-  const page = matching.slice(start, start + size);
-  const last = page.at(-1);
-  return {
-    items: page.map(buildItem),
-    nextToken: last && start + size < matching.length ? pageToken(scope, [last.id]) : null,
-  };
+}
+
+const NEWEST_FIRST: Positions<Image, ImagePosition> = {
+  of: ({ createdAt, arn }) => [createdAt.getTime(), arn],
+  parse: ([createdAt, arn]) =>
+    Number.isSafeInteger(createdAt) && typeof arn === "string" ? { createdAt: Number(createdAt), arn } : undefined,
+};
+
+async function listImages(
+  input: OperationInput<"ListMicrovmImages">,
+  { accountId }: RequestContext,
+  { store }: ImageOperationDeps,
+): Promise<OperationOutput<"ListMicrovmImages">> {
+  const { nameFilter } = input;
+  const filter = { accountId, ...(nameFilter && { nameFilter }) };
+  const page = await readPage(["ListMicrovmImages", accountId, nameFilter], input, NEWEST_FIRST, (after, limit) =>
+    store.images.page(filter, after, limit),
+  );
+  return { items: page.items.map(imageItem), nextToken: page.nextToken };
+}
+
+/** Deleting what is being deleted, or was, succeeds. */
+async function deleteImage(
+  { imageIdentifier }: OperationInput<"DeleteMicrovmImage">,
+  context: RequestContext,
+  { deletions }: ImageOperationDeps,
+): Promise<OperationOutput<"DeleteMicrovmImage">> {
+  ownImage("DeleteMicrovmImage", imageIdentifier, context);
+  const outcome = await deletions.delete({ imageArn: imageIdentifier, version: undefined });
+  switch (outcome.kind) {
+    case "deleting":
+      return { imageIdentifier, state: "DELETING" };
+    case "deleted":
+      return { imageIdentifier, state: "DELETED" };
+    case "busy":
+      throw invalidInput(`Cannot delete MicroVM image in its current state: ${imageIdentifier}`);
+    case "in use":
+      throw invalidInput("Cannot delete microvm image with running microvms.");
+    case "unknown":
+    case "last version":
+      throw unknownImage(imageIdentifier);
+    default:
+      return outcome satisfies never;
+  }
 }

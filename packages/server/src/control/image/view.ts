@@ -21,6 +21,12 @@ function configurationView(configuration: ImageConfiguration) {
   };
 }
 
+/** The answer to the request that made another version of the image. */
+export function updatedImageView(image: Image, version: ImageVersion): OperationOutput<"UpdateMicrovmImage"> {
+  const { tags: _, ...view } = createdImageView(image, version);
+  return { ...view, updatedAt: image.updatedAt };
+}
+
 /** The answer to the request that made the image and its first version. */
 export function createdImageView(image: Image, version: ImageVersion): OperationOutput<"CreateMicrovmImage"> {
   return {
@@ -37,7 +43,7 @@ export function createdImageView(image: Image, version: ImageVersion): Operation
   };
 }
 
-export function imageView(image: Image): OperationOutput<"GetMicrovmImage"> {
+export function imageItem(image: Image): OperationOutput<"ListMicrovmImages">["items"][number] {
   return {
     imageArn: image.arn,
     name: image.name,
@@ -45,9 +51,11 @@ export function imageView(image: Image): OperationOutput<"GetMicrovmImage"> {
     latestActiveImageVersion: versionOrNull(image.latestActiveVersion),
     latestFailedImageVersion: versionOrNull(image.latestFailedVersion),
     createdAt: image.createdAt,
-    updatedAt: image.updatedAt,
-    tags: image.tags,
   };
+}
+
+export function imageView(image: Image): OperationOutput<"GetMicrovmImage"> {
+  return { ...imageItem(image), updatedAt: image.updatedAt, tags: image.tags };
 }
 
 export function imageVersionView(version: ImageVersion): OperationOutput<"GetMicrovmImageVersion"> {

@@ -70,6 +70,11 @@ export async function ownMicrovm(
   return vm;
 }
 
+/** The version was switched off or deleted after it had been chosen: another one is to be. */
+class VersionGoneError extends Error {
+  override readonly name = "VersionGoneError";
+}
+
 async function runMicrovm(
   input: OperationInput<"RunMicrovm">,
   context: RequestContext,
@@ -81,16 +86,23 @@ async function runMicrovm(
     context.accountId,
     input,
     async (recorder) => {
-      const vm = await newMicrovm(input, context, deps);
-      const answer = microvmView(vm, deps.endpointName, deps.roles);
-      const record = recorder(answer);
-      await deps.lifecycle.start([vm], () =>
-        deps.store.transaction(async (write) => {
-          await record(write);
-          await write.microvms.insert(vm);
-        }),
-      );
-      return answer;
+      for (;;) {
+        const vm = await newMicrovm(input, context, deps);
+        const answer = microvmView(vm, deps.endpointName, deps.roles);
+        const record = recorder(answer);
+        try {
+          await deps.lifecycle.start([vm], () =>
+            deps.store.transaction(async (write) => {
+              if (!(await write.images.hold(vm.imageArn, vm.imageVersion))) throw new VersionGoneError();
+              await record(write);
+              await write.microvms.insert(vm);
+            }),
+          );
+          return answer;
+        } catch (err) {
+          if (!(err instanceof VersionGoneError)) throw err;
+        }
+      }
     },
   );
 }

@@ -38,6 +38,11 @@ export function explain(err: unknown): Explained {
 
 function hintFor(err: ApiError): string | undefined {
   if (/^MicroVMImage not found|^No active version/.test(err.message)) return "torpor image build DIR";
+  if (/^Cannot delete microvm image.* with running microvms/.test(err.message))
+    return "torpor ls, and torpor rm ID of those that have it";
+  if (/^This is the last version/.test(err.message)) return "torpor image rm IMAGE";
+  if (/^MicroVM Image is already in state|image in its current state/i.test(err.message))
+    return "torpor image show IMAGE, and the same command when it is settled";
   if (/^Checkpoint not found/.test(err.message)) return "torpor checkpoint ls";
   const foreign = /^The checkpoint (checkpoint-\S+) is of the MicroVM (microvm-[0-9a-f-]+), not of/.exec(err.message);
   if (foreign) return `torpor rollback ${foreign[2]} ${foreign[1]}, or torpor fork ${foreign[1]}`;

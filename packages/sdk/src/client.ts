@@ -32,6 +32,7 @@ import { parseUsage } from "./usage.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
 
 const ASK_AGAIN_MS = 200;
+const LARGEST_PAGE = 50;
 const NEVER = new AbortController().signal;
 
 /**
@@ -52,6 +53,26 @@ export class TorporClient {
     input: OperationInput<N>,
     signal: AbortSignal = NEVER,
   ): Promise<OperationOutput<N>> {
+    return (await this.#call(name, Object(input), signal)) as OperationOutput<N>;
+  }
+
+  /** The items of one of AWS's lists, page after page: `list("ListMicrovmImages", {})`. */
+  async *list<N extends ListOperation>(
+    name: N,
+    input: Omit<OperationInput<N>, "maxResults" | "nextToken">,
+    signal: AbortSignal = NEVER,
+  ): AsyncGenerator<OperationOutput<N>["items"][number], void> {
+    for (let nextToken: string | null | undefined; ; ) {
+      const answer = await this.#call(name, { ...input, maxResults: LARGEST_PAGE, nextToken }, signal);
+      const page = answer as Page<OperationOutput<N>["items"][number]>; // as every list has them
+      yield* page.items;
+      if (!page.nextToken) return;
+      nextToken = page.nextToken;
+    }
+  }
+
+  /** The answer is decoded and checked by the table that the operations' types are derived from. */
+  async #call(name: OperationName, input: object, signal: AbortSignal): Promise<unknown> {
     const operation: Operation = OPERATIONS[name];
     const { method, target, body } = encodeRequest(operation, Object(input));
     const answer = await this.#transport.json(
@@ -62,8 +83,7 @@ export class TorporClient {
     for (const [member, { required }] of Object.entries(operation.output))
       if (required && output[member] === undefined)
         throw new ApiError(200, "BadResponse", `${name}: the answer has no ${member}: is it Torpor?`, undefined);
-    const checked: unknown = output; // decoded and checked by the table that the type is derived from
-    return checked as OperationOutput<N>;
+    return output;
   }
 
   /** What each operation on the microvm did and cost, oldest first. */
@@ -190,6 +210,16 @@ export class TorporClient {
     const headers = { "content-type": "application/json" };
     return this.#transport.json({ method: "POST", target, body: JSON.stringify(body), headers }, signal);
   }
+}
+
+/** The operations that answer page by page. */
+export type ListOperation = {
+  [N in OperationName]: OperationOutput<N> extends { readonly items: readonly unknown[] } ? N : never;
+}[OperationName];
+
+interface Page<T> {
+  readonly items: readonly T[];
+  readonly nextToken?: string | null;
 }
 
 /** As GetMicrovmImageVersion names it. */

@@ -1,6 +1,6 @@
 export type { Checkpoint, ForkedMicrovm, ForkOptions, Forks, Lineage, Rollback } from "@torpor/protocol";
 export { ApiError, UnreachableError } from "./api-error.ts";
-export { type ImageVersion, TorporClient } from "./client.ts";
+export { type ImageVersion, type ListOperation, TorporClient } from "./client.ts";
 export type { Health, HostFacts, LogLine, Receipt } from "./extensions.ts";
 export { ObjectStore } from "./object-store.ts";
 export type { Credentials } from "./signer.ts";

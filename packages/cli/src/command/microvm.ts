@@ -1,4 +1,4 @@
-import type { OperationOutput, Usage } from "@torpor/protocol";
+import type { Usage } from "@torpor/protocol";
 import { ApiError } from "@torpor/sdk";
 import { Argument, type Command } from "commander";
 import { Failure } from "../failure.ts";
@@ -52,13 +52,9 @@ async function change(id: string, operation: Change, wanted: string | undefined,
 }
 
 async function list(all: boolean, { client, out, signal }: Session): Promise<void> {
-  const items: OperationOutput<"ListMicrovms">["items"][number][] = [];
-  for (let nextToken: string | undefined; ; ) {
-    const page = await client.call("ListMicrovms", { maxResults: 50, nextToken }, signal);
-    items.push(...page.items.filter((item) => all || item.state !== "TERMINATED"));
-    if (!page.nextToken) break;
-    nextToken = page.nextToken;
-  }
+  const items = (await Array.fromAsync(client.list("ListMicrovms", {}, signal))).filter(
+    ({ state }) => all || state !== "TERMINATED",
+  );
   const now = new Date();
   out.result(items, () =>
     items.length === 0

@@ -69,15 +69,15 @@ describe("a folder becomes a zip", () => {
   });
 });
 
-/** A service whose one build ends in `state`. */
-function service(state: "SUCCESSFUL" | "FAILED", bodies: unknown[] = []): Answer {
+/** A service whose one build, of this version, ends in `state`. */
+function service(state: "SUCCESSFUL" | "FAILED", bodies: unknown[] = [], imageVersion = "1.0"): Answer {
   const createdAt = 1;
   const version = {
     baseImageArn: "b",
     buildRoleArn: "r",
     codeArtifact: { uri: "s3://b/k" },
     imageArn: IMAGE,
-    imageVersion: "1.0",
+    imageVersion,
     state,
     status: "ACTIVE",
     createdAt,
@@ -85,11 +85,11 @@ function service(state: "SUCCESSFUL" | "FAILED", bodies: unknown[] = []): Answer
   };
   return ({ method, path, body }) => {
     if (path.startsWith("/torpor-artifacts")) return "";
-    if (/\/versions\/1\.0\/log\?follow=true$/.test(path)) return "STEP 1/1: FROM x\n";
-    if (method === "POST") bodies.push(JSON.parse(body));
-    if (path.endsWith("/versions/1.0")) return version;
-    const image = { imageArn: IMAGE, name: "demo", createdAt, state: "CREATED" };
-    return method === "POST" ? { ...version, ...image, state: "CREATING" } : image;
+    if (path.endsWith(`/versions/${imageVersion}/log?follow=true`)) return "STEP 1/1: FROM x\n";
+    if (method !== "GET") bodies.push(JSON.parse(body));
+    if (path.endsWith(`/versions/${imageVersion}`)) return version;
+    const image = { imageArn: IMAGE, name: "demo", createdAt, updatedAt: createdAt, state: "CREATED" };
+    return method === "GET" ? image : { ...version, ...image, state: method === "PUT" ? "UPDATING" : "CREATING" };
   };
 }
 
@@ -119,7 +119,12 @@ describe("image build", () => {
     await using server = await listen(service("FAILED"));
     const ran = await torpor(["image", "build", app, "--json"], server.env);
     expect([ran.code, ran.stdout]).toEqual([1, ""]);
-    expect(ran.stderr).toContain("the build of demo failed: The container image build failed.");
+    expect(JSON.parse(ran.stderr.split("\n").at(-2) ?? "")).toMatchObject({
+      error: {
+        message: "the build of demo 1.0 failed: The container image build failed.",
+        hint: `torpor image update ${app} --name demo, after mending what the log above shows`,
+      },
+    });
   });
 
   test("says so when the name is taken", async () => {
@@ -131,8 +136,29 @@ describe("image build", () => {
     const ran = await torpor(["image", "build", app], server.env);
     expect(ran.code).toBe(1);
     expect(ran.stderr).toContain(
-      `torpor: an image named demo exists already\ntry: torpor image build ${app} --name demo-2`,
+      `torpor: an image named demo exists already\ntry: torpor image update ${app} --name demo, or another --name`,
     );
+  });
+
+  test("of what is there already makes its next version, from flags that mean the same", async () => {
+    const bodies: unknown[] = [];
+    await using server = await listen(service("SUCCESSFUL", bodies, "2.0"));
+    const flags = ["--name", "demo", "--memory", "1024", "--env", "A=b", "--json"];
+    const ran = await torpor(["image", "update", app, ...flags], server.env);
+    expect(ran.code).toBe(0);
+    expect(JSON.parse(ran.stdout)).toEqual({ imageArn: IMAGE, imageVersion: "2.0", name: "demo", state: "SUCCESSFUL" });
+    expect(ran.stderr).toContain("built demo 2.0; next: torpor run demo\n");
+    expect(server.asked).toContain(`PUT /2025-09-09/microvm-images/${IMAGE}`);
+    expect(bodies).toEqual([
+      {
+        baseImageArn: "arn:aws:lambda:eu-west-1:aws:microvm-image:al2023-1",
+        buildRoleArn: expect.stringContaining(":role/"),
+        codeArtifact: { uri: expect.stringMatching(/\/demo\/\w{64}\.zip$/) },
+        resources: [{ minimumMemoryInMiB: 1024 }],
+        environmentVariables: { A: "b" },
+        clientToken: expect.any(String),
+      },
+    ]);
   });
 
   test("needs a Dockerfile", async () => {

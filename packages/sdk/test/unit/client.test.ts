@@ -56,6 +56,27 @@ describe("an operation", () => {
     expect(await signatureIsRight(server.seen[0] as Seen, "lambda")).toBe(true);
   });
 
+  test("lists page after page, as large as they get", async () => {
+    const item = { imageArn: IMAGE, name: "demo", state: "CREATED", createdAt: 1 };
+    const pages = [
+      { items: [item, item], nextToken: "a+b" },
+      { items: [], nextToken: "c" },
+      { items: [item], nextToken: null },
+    ];
+    await using server = await listen((_, response) => response.end(JSON.stringify(pages.shift())));
+    const listed = await Array.fromAsync(client(server.url).list("ListMicrovmImages", { nameFilter: "de mo" }, signal));
+    expect(listed).toEqual(Array(3).fill({ ...item, createdAt: new Date(1000) }));
+    const path = "/2025-09-09/microvm-images";
+    expect(server.seen.map(({ url }) => new URL(url, server.url).searchParams.get("nextToken"))).toEqual([
+      null,
+      "a+b",
+      "c",
+    ]);
+    for (const { url } of server.seen) expect(url).toMatch(`${path}?`);
+    expect(new URL(server.seen[2]?.url ?? "", server.url).searchParams.get("nameFilter")).toBe("de mo");
+    expect(new URL(server.seen[2]?.url ?? "", server.url).searchParams.get("maxResults")).toBe("50");
+  });
+
   test("refuses an id that would climb out of the path", async () => {
     await using server = await listen((_, response) => response.end("{}"));
     await expect(client(server.url).call("GetMicrovm", { microvmIdentifier: ".." }, signal)).rejects.toThrow(

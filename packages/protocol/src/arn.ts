@@ -21,6 +21,27 @@ export function formatImageArn(arn: Omit<ImageArn, "partition"> & { readonly par
   return `arn:${arn.partition ?? "aws"}:lambda:${arn.region}:${arn.account}:microvm-image:${arn.name}`;
 }
 
+/** A customer's connector. */
+export interface ConnectorArn {
+  readonly partition: string;
+  readonly region: string;
+  readonly account: string;
+  readonly id: string;
+}
+
+const CONNECTOR_ARN = /^arn:([a-z0-9-]+):lambda:([a-z0-9-]+):([0-9]{12}):network-connector:([a-zA-Z0-9_-]{1,64})$/;
+
+/** `undefined` when the text is not the ARN of a customer's connector. */
+export function parseConnectorArn(text: string): ConnectorArn | undefined {
+  const m = CONNECTOR_ARN.exec(text);
+  if (!m) return undefined;
+  return { partition: m[1]!, region: m[2]!, account: m[3]!, id: m[4]! };
+}
+
+export function formatConnectorArn(arn: Omit<ConnectorArn, "partition">): string {
+  return `arn:aws:lambda:${arn.region}:${arn.account}:network-connector:${arn.id}`;
+}
+
 /** ARN of a connector that the service itself manages. */
 export function managedConnectorArn(region: string, name: ManagedConnector): string {
   return `arn:aws:lambda:${region}:aws:network-connector:aws-network-connector:${name}`;

@@ -25,9 +25,13 @@ export interface IntegerShape {
 export interface BooleanShape {
   readonly type: "boolean";
 }
-/** On the wire a JSON number of seconds since the epoch, with a millisecond fraction; a Date in handlers. */
+/**
+ * On the wire a JSON number of seconds since the epoch, with a millisecond fraction, or an ISO 8601 text; a Date in
+ * handlers.
+ */
 export interface TimestampShape {
   readonly type: "timestamp";
+  readonly format?: "iso8601";
 }
 export interface ListShape<M extends Shape = Shape> {
   readonly type: "list";
@@ -71,6 +75,8 @@ export interface Member<S extends Shape = Shape, R extends boolean = boolean> {
   readonly shape: S;
   readonly required: R;
   readonly location: "body" | "path" | "query";
+  /** Of the query parameter, where it is not the member's. */
+  readonly queryName?: string;
   /** SDKs fill it in by themselves when the caller gives none. */
   readonly idempotencyToken?: true;
 }
@@ -84,6 +90,8 @@ export interface Operation<I extends Members = Members, O extends Members = Memb
   readonly status: number;
   readonly input: I;
   readonly output: O;
+  /** What becomes of unset members of the answer; absent: they are null. */
+  readonly unset?: "omit";
   /** Names of the modelled errors. */
   readonly errors: readonly string[];
 }
@@ -125,6 +133,7 @@ export const enumeration = <const V extends string>(values: readonly V[]): EnumS
 export const integer = (bounds: Omit<IntegerShape, "type"> = {}): IntegerShape => ({ type: "integer", ...bounds });
 export const boolean = (): BooleanShape => ({ type: "boolean" });
 export const timestamp = (): TimestampShape => ({ type: "timestamp" });
+export const isoTimestamp = (): TimestampShape => ({ type: "timestamp", format: "iso8601" });
 type Bounds = { readonly min?: number; readonly max?: number };
 export const list = <M extends Shape>(member: M, bounds: Bounds = {}): ListShape<M> => ({
   type: "list",
@@ -143,6 +152,12 @@ export const required = <S extends Shape>(shape: S): Member<S, true> => ({ shape
 export const optional = <S extends Shape>(shape: S): Member<S, false> => ({ shape, required: false, location: "body" });
 export const path = <S extends Shape>(shape: S): Member<S, true> => ({ shape, required: true, location: "path" });
 export const query = <S extends Shape>(shape: S): Member<S, false> => ({ shape, required: false, location: "query" });
+export const requiredQuery = <S extends Shape>(queryName: string, shape: S): Member<S, true> => ({
+  shape,
+  required: true,
+  location: "query",
+  queryName,
+});
 export const idempotencyToken = <S extends Shape>(shape: S): Member<S, false> => ({
   shape,
   required: false,

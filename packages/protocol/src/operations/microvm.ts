@@ -47,6 +47,11 @@ const portSpecification = union({
   allPorts: optional(structure({})),
 });
 
+const tokenParts = map(string({ min: 1, max: 256, pattern: "[^\\s]+" }), string({ max: 8000, sensitive: true }), {
+  min: 1,
+  max: 10,
+});
+
 export const MICROVM_OPERATIONS = {
   RunMicrovm: operation({
     method: "POST",
@@ -192,13 +197,23 @@ export const MICROVM_OPERATIONS = {
       allowedPorts: required(list(portSpecification, { min: 1 })),
     },
     output: {
-      authToken: required(
-        map(string({ min: 1, max: 256, pattern: "[^\\s]+" }), string({ max: 8000, sensitive: true }), {
-          min: 1,
-          max: 10,
-        }),
-      ),
+      authToken: required(tokenParts),
     },
+    errors: [
+      "AccessDeniedException",
+      "ConflictException",
+      "InternalServerException",
+      "ResourceNotFoundException",
+      "ThrottlingException",
+      "ValidationException",
+    ],
+  }),
+  CreateMicrovmShellAuthToken: operation({
+    method: "POST",
+    uri: "/2025-09-09/microvms/{microvmIdentifier}/shell-auth-token",
+    status: 200,
+    input: { microvmIdentifier: path(microvmIdentifier), expirationInMinutes: required(integer({ min: 1 })) },
+    output: { authToken: required(tokenParts) },
     errors: [
       "AccessDeniedException",
       "ConflictException",

@@ -59,6 +59,21 @@ const microvm = {
   idlePolicy: { maxIdleDurationSeconds: 300, suspendedDurationSeconds: 3600, autoResumeEnabled: true },
 } as const;
 
+const connector = {
+  Arn: "arn:aws:lambda:us-east-1:111122223333:network-connector:nc-7d0f0c52-5a1e-4a53-9c35-6a3cc1f2a001",
+  Name: "egress",
+  Id: "nc-7d0f0c52-5a1e-4a53-9c35-6a3cc1f2a001",
+  Configuration: {
+    VpcEgressConfiguration: {
+      SubnetIds: ["subnet-1"],
+      NetworkProtocol: "IPv4",
+      AssociatedComputeResourceTypes: ["MicroVm"],
+    },
+  },
+  OperatorRole: "arn:aws:iam::111122223333:role/connect",
+  State: "PENDING",
+} as const;
+
 export const SAMPLES: { readonly [N in OperationName]: OperationOutput<N> } = {
   ListMicrovmImages: { items: [image], nextToken: "more" },
   UpdateMicrovmImage: {
@@ -104,6 +119,19 @@ export const SAMPLES: { readonly [N in OperationName]: OperationOutput<N> } = {
   ResumeMicrovm: {},
   TerminateMicrovm: {},
   CreateMicrovmAuthToken: { authToken: { "X-aws-proxy-auth": "eyJraWQiOi.iv.ciphertext.tag" } },
+  CreateMicrovmShellAuthToken: { authToken: { "X-aws-proxy-auth": "eyJraWQiOi.iv.ciphertext.tag" } },
+  TagResource: {},
+  UntagResource: {},
+  ListTags: { Tags: { team: "a" } },
+  CreateNetworkConnector: connector,
+  GetNetworkConnector: { ...connector, Version: 1, StateReason: "Initial creation", LastModified: CREATED },
+  ListNetworkConnectors: {
+    NetworkConnectors: [
+      { Arn: connector.Arn, Name: connector.Name, Id: connector.Id, Type: "VPC_EGRESS", LastModified: CREATED },
+    ],
+  },
+  UpdateNetworkConnector: { ...connector, LastUpdateStatus: "InProgress", LastModified: CREATED },
+  DeleteNetworkConnector: { ...connector, State: "DELETING" },
 };
 
 const RECEIPT: Receipt = {
@@ -243,6 +271,15 @@ function recording(calls: Call[], overrides: Partial<Operations>): Operations {
     ResumeMicrovm: answer("ResumeMicrovm"),
     TerminateMicrovm: answer("TerminateMicrovm"),
     CreateMicrovmAuthToken: answer("CreateMicrovmAuthToken"),
+    CreateMicrovmShellAuthToken: answer("CreateMicrovmShellAuthToken"),
+    TagResource: answer("TagResource"),
+    UntagResource: answer("UntagResource"),
+    ListTags: answer("ListTags"),
+    CreateNetworkConnector: answer("CreateNetworkConnector"),
+    GetNetworkConnector: answer("GetNetworkConnector"),
+    ListNetworkConnectors: answer("ListNetworkConnectors"),
+    UpdateNetworkConnector: answer("UpdateNetworkConnector"),
+    DeleteNetworkConnector: answer("DeleteNetworkConnector"),
     ...overrides,
   };
 }

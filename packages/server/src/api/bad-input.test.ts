@@ -144,9 +144,9 @@ describe("paths", () => {
     expect(calls).toEqual([]);
   });
 
-  test("that AWS knows and we do not are told as such", async () => {
+  test("that classic Lambda knows and we do not are told as such", async () => {
     const { send } = await startApi();
-    const response = await send({ method: "GET", path: `/2017-03-31/tags/${encodeURIComponent(IMAGE_ARN)}` });
+    const response = await send({ method: "GET", path: "/2017-03-31/event-source-mappings" });
     expect(response.status).toBe(404);
     expect(await response.json()).toEqual({
       message: expect.stringMatching(/^There is no operation GET \/2017-03-31/),

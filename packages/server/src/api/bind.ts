@@ -22,9 +22,9 @@ export type Bound = Readonly<Record<string, unknown>>;
 export function bindInput(members: Members, parts: Parts): Bound {
   const body = readObject(parts.body);
   return compact(
-    Object.entries(members).map(([name, { shape, location }]) => {
+    Object.entries(members).map(([name, { shape, location, queryName = name }]) => {
       if (location === "path") return [name, readText(shape, parts.labels[name])];
-      if (location === "query") return [name, readQueryValue(name, shape, parts.query.get(name))];
+      if (location === "query") return [name, readQueryValue(queryName, shape, parts.query.get(queryName))];
       return [name, readJson(shape, body.get(name) ?? null)];
     }),
   );

@@ -32,10 +32,11 @@ export function registerOperations(app: FastifyInstance, operations: Operations,
         const input = readInput(operation, request);
         // Bound and validated by the very table that the type of the handler's input is derived from.
         const output = await handler(input as never, context);
+        if (operation.status === 204) return reply.code(204).send();
         return reply
           .code(operation.status)
           .header("content-type", "application/json")
-          .send(Buffer.from(serializeOutput(operation.output, output))); // as text, fastify would add a charset to its type
+          .send(Buffer.from(serializeOutput(operation.output, output, operation.unset))); // as text, fastify would add a charset to its type
       },
     });
   }

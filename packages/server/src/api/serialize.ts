@@ -5,18 +5,19 @@ import type { Members, Shape } from "@torpor/protocol";
  * of its lists, as the service does; in structures that echo what the caller once sent they are left out.
  * @throws Error when the output does not fit its shape: our bug, not the caller's
  */
-export function serializeOutput(members: Members, output: object): string {
-  return JSON.stringify(writeMembers(members, output, "", "null"));
+export function serializeOutput(members: Members, output: object, unset: Unset = "null"): string {
+  return JSON.stringify(writeMembers(members, output, "", unset));
 }
 
-type Unset = "null" | "omit";
+export type Unset = "null" | "omit";
 
 function writeMembers(members: Members, value: object, path: string, unset: Unset): Record<string, unknown> {
   const values = new Map<string, unknown>(Object.entries(value));
   const written: [string, unknown][] = [];
   for (const [name, { shape, required }] of Object.entries(members)) {
     const member = values.get(name);
-    if (member !== undefined && member !== null) written.push([name, write(shape, member, path + name, path === "")]);
+    const ofAnswer = path === "" && unset === "null";
+    if (member !== undefined && member !== null) written.push([name, write(shape, member, path + name, ofAnswer)]);
     else if (required) throw new Error(`the output lacks its required member ${path}${name}`);
     else if (member === null || unset === "null") written.push([name, null]);
   }
@@ -34,7 +35,8 @@ function write(shape: Shape, value: unknown, path: string, top: boolean): unknow
     case "boolean":
       return typeof value === "boolean" ? value : misfit(path, "a boolean");
     case "timestamp":
-      return value instanceof Date && !Number.isNaN(value.getTime()) ? value.getTime() / 1000 : misfit(path, "a date");
+      if (!(value instanceof Date) || Number.isNaN(value.getTime())) return misfit(path, "a date");
+      return shape.format === "iso8601" ? value.toISOString() : value.getTime() / 1000;
     case "list":
       if (!Array.isArray(value)) return misfit(path, "a list");
       return value.map((item, i) => writeItem(shape.member, item, `${path}[${i}]`, top));

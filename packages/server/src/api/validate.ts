@@ -19,11 +19,15 @@ export function validateInput(members: Members, input: Bound): void {
   throw invalidInput(`${count} detected: ${violations.join("; ")}`);
 }
 
-function* ofMembers(members: Members, values: Bound, prefix: string): Generator<string> {
-  for (const name of memberOrder(Object.keys(members))) {
-    const { shape, required } = members[name]!;
+/** Messages have small first letters, also where the wire has capitals. */
+const spelled = (name: string): string => name.charAt(0).toLowerCase() + name.slice(1);
+
+function* ofMembers(all: Members, values: Bound, prefix: string): Generator<string> {
+  const members = new Map(Object.entries(all).map(([name, member]) => [spelled(name), { name, ...member }]));
+  for (const spelling of memberOrder([...members.keys()])) {
+    const { name, shape, required } = members.get(spelling)!;
     const value = values[name];
-    const path = prefix + name;
+    const path = prefix + spelling;
     if (value !== undefined) yield* ofValue(shape, value, path);
     else if (required) yield `Value null at '${path}' failed to satisfy constraint: Member must not be null`;
   }

@@ -17,6 +17,7 @@ export interface WireError {
 const TYPES: Readonly<Record<string, readonly [status: number, ...members: string[]]>> = {
   ValidationException: [400],
   InvalidParameterValueException: [400],
+  NetworkConnectorLimitExceededException: [400],
   SerializationException: [400],
   BadRequestException: [400],
   ServiceQuotaExceededException: [402, "resourceId", "resourceType", "quotaCode", "serviceCode"],
@@ -45,9 +46,10 @@ const TYPES: Readonly<Record<string, readonly [status: number, ...members: strin
 const OF_KIND: Readonly<Record<ErrorKind, readonly [string, ...string[]]>> = {
   invalid_input: ["ValidationException", "InvalidParameterValueException"],
   not_found: ["ResourceNotFoundException", "ValidationException"],
+  invalid_parameter: ["InvalidParameterValueException", "ValidationException"],
   conflict: ["ConflictException", "ResourceConflictException", "ValidationException"],
   denied: ["AccessDeniedException"],
-  quota: ["ServiceQuotaExceededException", "ValidationException"],
+  quota: ["ServiceQuotaExceededException", "NetworkConnectorLimitExceededException", "ValidationException"],
   throttled: ["ThrottlingException", "TooManyRequestsException"],
   capacity: ["InsufficientCapacityException", "InternalServerException", "ServiceException"],
   unavailable: ["ServiceUnavailableException"],
@@ -83,6 +85,10 @@ const OF_FAULT: Readonly<Record<RequestFault, string>> = {
 /** The service spells the text's member with a capital in these. */
 const CAPITAL_MESSAGE = new Set(["AccessDeniedException", "SerializationException"]);
 
+/** Lambda Core, whose models have none of the names that microvms' have. */
+const isCore = (declared: readonly string[] | undefined): boolean =>
+  declared?.includes("InvalidParameterValueException") === true && !declared.includes("ValidationException");
+
 const HIDDEN = "The service failed. The server's log says why, under the request id of this answer.";
 
 /** @param declared names of the errors that the operation's model has; undefined where there is no model */
@@ -94,16 +100,21 @@ export function toWireError(err: unknown, declared?: readonly string[]): WireErr
   const type = types.find((name) => declared?.includes(name)) ?? types[0];
   const message = err instanceof TorporError && kind !== "internal" ? err.message : HIDDEN;
   const retryAfterSeconds = err instanceof TorporError ? err.retryAfterSeconds : undefined;
-  return { ...wireError(type, message), retryAfterSeconds, unexpected: kind === "internal" };
+  const capital = isCore(declared) && (kind === "not_found" || kind === "internal");
+  return {
+    ...wireError(type, message, capital || undefined),
+    retryAfterSeconds,
+    unexpected: kind === "internal",
+  };
 }
 
-function wireError(type: string, message: string): WireError {
+function wireError(type: string, message: string, capital = CAPITAL_MESSAGE.has(type)): WireError {
   const [status, ...members] = TYPES[type] ?? [500];
   return {
     status,
     type,
     body: {
-      [CAPITAL_MESSAGE.has(type) ? "Message" : "message"]: message,
+      [capital ? "Message" : "message"]: message,
       ...Object.fromEntries(members.map((name) => [name, null])),
     },
     retryAfterSeconds: undefined,

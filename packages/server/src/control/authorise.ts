@@ -13,8 +13,13 @@ export function ownImage(operation: string, identifier: string, context: Request
   return arn;
 }
 
-/** @throws TorporError `denied` when the image is another account's; the service's own (`aws`) are nobody's. */
-export function refuseForeign(operation: string, identifier: string, arn: ImageArn, context: RequestContext): void {
+/** @throws TorporError `denied` when the resource is another account's; the service's own (`aws`) are nobody's. */
+export function refuseForeign(
+  operation: string,
+  identifier: string,
+  arn: Pick<ImageArn, "account">,
+  context: RequestContext,
+): void {
   if (arn.account === context.accountId || arn.account === "aws") return;
   throw new TorporError(
     "denied",

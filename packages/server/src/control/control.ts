@@ -7,6 +7,8 @@ import type { Log } from "../lib/log.ts";
 import type { Store } from "../store/store.ts";
 import { Checkpoints } from "./checkpoint/checkpoints.ts";
 import { CheckpointOperations } from "./checkpoint/operations.ts";
+import { ConnectorChanges } from "./connector/changes.ts";
+import { connectorOperations } from "./connector/operations.ts";
 import type { EndpointGate } from "./endpoint-gate.ts";
 import { ControlExtensions } from "./extensions.ts";
 import { Gate } from "./gate.ts";
@@ -30,6 +32,7 @@ import { GuestCredentials } from "./role/guest-credentials.ts";
 import { readRoleFile } from "./role/role-file.ts";
 import { Roles } from "./role/roles.ts";
 import { SteadyTime } from "./steady-time.ts";
+import { tagOperations } from "./tag/operations.ts";
 import { Tasks } from "./tasks.ts";
 import type { TokenService } from "./token/token.ts";
 
@@ -108,6 +111,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     shutdown: stopping.signal,
   });
   const idempotency = new Idempotency(store, clock);
+  const connectorChanges = new ConnectorChanges({ store, tasks, log });
 
   return {
     operations: {
@@ -126,6 +130,8 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       ...imageOperations({ config, facts: host.facts, store, builds, deletions, roles, clock, idempotency }),
       ...versionOperations({ store, templates, deletions, clock, tasks }),
       ...managedImageOperations({ config, facts: host.facts }),
+      ...connectorOperations({ config, store, changes: connectorChanges, idempotency, clock }),
+      ...tagOperations({ store }),
     },
     gate: new Gate({ fleet, lifecycle, host, store, clock, shutdown: stopping.signal }),
     keys: new Keys(store.accessKeys, clock),
@@ -151,6 +157,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     async start() {
       await fleet.load();
       await builds.recover();
+      await connectorChanges.recover();
       await reconciler.reconcile();
       policies.start("idle policies", () => idle.run(stopping.signal));
       policies.start("credentials", () => credentials.run(stopping.signal));

@@ -5,6 +5,8 @@
 export type ErrorKind =
   /** The request cannot be right, whatever the state: 400. */
   | "invalid_input"
+  /** As `invalid_input`, where the model has another name for what the service itself finds: 400. */
+  | "invalid_parameter"
   /** What the request names does not exist: 404. */
   | "not_found"
   /** Right at another time, or already done differently: 409. */

@@ -61,6 +61,21 @@ export class Images {
     return row && imageOf(row);
   }
 
+  /** One change after another. @returns the tags as they are then; undefined when there is no such image */
+  async changeTags(arn: string, change: (before: Image["tags"]) => Image["tags"]): Promise<Image["tags"] | undefined> {
+    return await this.#db.transaction().execute(async (trx) => {
+      const image = await lockImage(trx, arn);
+      if (!image) return undefined;
+      const tags = change(image.tags);
+      await trx
+        .updateTable("images")
+        .set({ tags: JSON.stringify(tags) })
+        .where("arn", "=", arn)
+        .execute();
+      return tags;
+    });
+  }
+
   async find(arn: string): Promise<Image | undefined> {
     const row = await this.#db.selectFrom("images").selectAll().where("arn", "=", arn).executeTakeFirst();
     return row && imageOf(row);

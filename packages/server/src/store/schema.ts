@@ -13,6 +13,7 @@ export interface Schema {
   receipts: ReceiptRow;
   checkpoints: CheckpointRow;
   deleted_images: DeletedImageRow;
+  network_connectors: NetworkConnectorRow;
 }
 
 export interface SettingRow {
@@ -124,6 +125,21 @@ export interface CheckpointRow {
   readonly reason: string | null;
   readonly memory_bytes: number | null;
   readonly disk_bytes: number | null;
+}
+
+export interface NetworkConnectorRow {
+  readonly id: string;
+  readonly account_id: string;
+  readonly name: string;
+  readonly generation: number;
+  readonly state: string;
+  readonly configuration: string;
+  readonly operator_role: string;
+  readonly update_status: string | null;
+  readonly update_reason: string | null;
+  readonly tags: string;
+  readonly created_at: number;
+  readonly modified_at: number;
 }
 
 export interface ReceiptRow {

@@ -5,6 +5,7 @@ import { IdempotencyTokens } from "./idempotency-tokens.ts";
 import { ImageDeletions } from "./image-deletions.ts";
 import { Images } from "./images.ts";
 import { Microvms } from "./microvms.ts";
+import { NetworkConnectors } from "./network-connectors.ts";
 import { Receipts } from "./receipts.ts";
 import type { Schema } from "./schema.ts";
 import { Settings } from "./settings.ts";
@@ -14,6 +15,7 @@ import { Templates } from "./templates.ts";
 export interface StoreWriter {
   readonly images: Pick<Images, "insert" | "beginUpdate" | "insertVersion" | "hold">;
   readonly microvms: Pick<Microvms, "insert">;
+  readonly networkConnectors: Pick<NetworkConnectors, "insert">;
   readonly idempotencyTokens: Pick<IdempotencyTokens, "insert">;
 }
 
@@ -25,6 +27,7 @@ export class Store {
   readonly microvms: Microvms;
   readonly receipts: Receipts;
   readonly checkpoints: Checkpoints;
+  readonly networkConnectors: NetworkConnectors;
   readonly idempotencyTokens: IdempotencyTokens;
   readonly accessKeys: StoredAccessKeys;
   readonly settings: Settings;
@@ -40,6 +43,7 @@ export class Store {
     this.microvms = new Microvms(db);
     this.receipts = new Receipts(db);
     this.checkpoints = new Checkpoints(db);
+    this.networkConnectors = new NetworkConnectors(db);
     this.idempotencyTokens = new IdempotencyTokens(db);
     this.accessKeys = new StoredAccessKeys(db);
     this.settings = new Settings(db);
@@ -51,6 +55,7 @@ export class Store {
       work({
         images: new Images(trx),
         microvms: new Microvms(trx),
+        networkConnectors: new NetworkConnectors(trx),
         idempotencyTokens: new IdempotencyTokens(trx),
       }),
     );

@@ -1,12 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { formatImageArn, type OperationInput } from "@torpor/protocol";
 import type { Clock } from "../../lib/clock.ts";
-import { invalidInput } from "../../lib/errors.ts";
 import type { Architecture, Build, Image, ImageConfiguration, ImageVersion } from "../../store/image.ts";
 import type { RequestContext } from "../request-context.ts";
+import { checkTags } from "../tag/tags.ts";
 import { type ConfigurationDeps, configurationOf } from "./configuration.ts";
-
-const TAGS_MAX = 50;
 
 export interface CreateDeps extends ConfigurationDeps {
   readonly clock: Clock;
@@ -28,8 +26,7 @@ export function newImage(
   deps: CreateDeps,
 ): NewVersion & { readonly image: Image } {
   const configuration = configurationOf("CreateMicrovmImage", input, context, deps);
-  const tags = input.tags ?? {};
-  if (Object.keys(tags).length > TAGS_MAX) throw invalidInput(`An image can have at most ${TAGS_MAX} tags.`);
+  const tags = checkTags(input.tags ?? {});
   const at = new Date(deps.clock.now());
   const image: Image = {
     arn: formatImageArn({ region: deps.config.region, account: context.accountId, name: input.name }),

@@ -181,8 +181,14 @@ describe("CreateMicrovmImage", () => {
     [
       "too many tags",
       { tags: Object.fromEntries(Array.from({ length: 51 }, (_, n) => [`tag-${n}`, ""])) },
-      "invalid_input",
-      "An image can have at most 50 tags.",
+      "invalid_parameter",
+      "A resource can have at most 50 tags; it would have 51.",
+    ],
+    [
+      "a tag of AWS's own",
+      { tags: { "aws:cloudformation:stack": "x" } },
+      "invalid_parameter",
+      "The tag key aws:cloudformation:stack begins with aws:, which is reserved for AWS itself.",
     ],
   ])("refuses %s", async (_, input, kind, message) => {
     await expect(world.operations.CreateMicrovmImage({ ...request, ...input }, context())).rejects.toMatchObject({

@@ -1,5 +1,5 @@
 import { MANAGED_CONNECTORS, type ManagedConnector, managedConnectorArn } from "@torpor/protocol";
-import { invalidInput, notFound, TorporError } from "../../lib/errors.ts";
+import { invalidInput, TorporError } from "../../lib/errors.ts";
 
 const CONNECTOR_ARN = /^arn:([a-z0-9-]+):lambda:([a-z0-9-]*):([0-9]{12}|aws):network-connector:(\S+)$/;
 const MANAGED_PREFIX = "aws-network-connector:";
@@ -51,7 +51,12 @@ export function admitsHttp(ingress: readonly string[]): boolean {
   return ingress.some((arn) => /:(HTTP|ALL)_INGRESS$/.test(arn));
 }
 
-/** Only the service's own connectors exist here. */
+/** True when the connectors open a shell. */
+export function admitsShell(ingress: readonly string[]): boolean {
+  return ingress.some((arn) => /:(SHELL|ALL)_INGRESS$/.test(arn));
+}
+
+/** Customers' connectors lead into a VPC, of which there is none here. */
 function managedConnector(arn: string, scope: ConnectorScope): ManagedConnector {
   const parts = CONNECTOR_ARN.exec(arn);
   if (!parts) throw invalidInput(`Malformed network connector ARN: ${arn}`);
@@ -62,7 +67,9 @@ function managedConnector(arn: string, scope: ConnectorScope): ManagedConnector 
         "denied",
         `Access to the network connector ${arn} is denied: it belongs to another account.`,
       );
-    throw notFound(`Network connector not found for: ${arn}`);
+    throw invalidInput(
+      `The network connector ${arn} cannot be used: it leads into a VPC, and this server has none. Use the managed connectors.`,
+    );
   }
   const name = MANAGED_CONNECTORS.find((known) => resource === `${MANAGED_PREFIX}${known}`);
   if (!name || region !== scope.region) throw invalidInput(`Unrecognized managed network connector ARN: ${arn}`);

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { HostError } from "../../host/host-client.ts";
-import { ACCOUNT, context, World } from "../testing/world.ts";
+import { ACCOUNT, connectorArn, context, World } from "../testing/world.ts";
 
 const unknownId = "microvm-00000000-0000-3000-8000-000000000000";
 let world: World;
@@ -35,6 +35,37 @@ describe("a microvm that is not there for the caller", () => {
           message: `MicroVM not found: ${microvmIdentifier}`,
         });
     expect(await world.state(id)).toBe("RUNNING");
+  });
+});
+
+describe("a shell token", () => {
+  const shell = (microvmIdentifier: string, expirationInMinutes = 60) =>
+    world.operations.CreateMicrovmShellAuthToken({ microvmIdentifier, expirationInMinutes }, context());
+
+  test("is for the shell alone, of a microvm that was started with one", async () => {
+    for (const name of ["SHELL_INGRESS", "ALL_INGRESS"] as const) {
+      const id = await world.running(image, { ingressNetworkConnectors: [connectorArn(name)] });
+      expect(await shell(id)).toEqual({ authToken: { "X-aws-proxy-auth": expect.any(String) } });
+      expect(world.minted.at(-1)).toEqual({
+        microvmId: id,
+        kind: "shell",
+        ports: [],
+        expiresAt: new Date(world.clock.now() + 3_600_000),
+      });
+    }
+  });
+
+  test("is refused without the connector, for too long, for what has ended, and to others", async () => {
+    const without = await world.running(image);
+    await expect(shell(without)).rejects.toMatchObject({
+      kind: "invalid_input",
+      message: "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM.",
+    });
+    await expect(shell(without, 61)).rejects.toThrow("ExpirationMinutes 61 exceeded max allowed of 60.");
+    await world.operations.TerminateMicrovm({ microvmIdentifier: without }, context());
+    await expect(shell(without)).rejects.toThrow(/has been terminated/);
+    await expect(shell("microvm-nothing")).rejects.toMatchObject({ kind: "not_found" });
+    expect(world.minted.filter(({ kind }) => kind === "shell")).toEqual([]);
   });
 });
 

@@ -12,6 +12,7 @@ import type { Roles } from "../role/roles.ts";
 import type { TokenService } from "../token/token.ts";
 import { ANSWER_MS, within } from "../within.ts";
 import { portRanges } from "./auth-token.ts";
+import { admitsShell } from "./connectors.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { LiveMicrovm } from "./live.ts";
@@ -41,6 +42,7 @@ type MicrovmOperations = Pick<
   | "ResumeMicrovm"
   | "TerminateMicrovm"
   | "CreateMicrovmAuthToken"
+  | "CreateMicrovmShellAuthToken"
 >;
 
 export function microvmOperations(deps: MicrovmOperationDeps): MicrovmOperations {
@@ -53,6 +55,7 @@ export function microvmOperations(deps: MicrovmOperationDeps): MicrovmOperations
     ResumeMicrovm: (input, context) => resumeMicrovm(input.microvmIdentifier, context, deps),
     TerminateMicrovm: (input, context) => terminateMicrovm(input.microvmIdentifier, context, deps),
     CreateMicrovmAuthToken: (input, context) => createAuthToken(input, context, deps),
+    CreateMicrovmShellAuthToken: (input, context) => createShellAuthToken(input, context, deps),
   };
 }
 
@@ -187,15 +190,33 @@ async function createAuthToken(
   context: RequestContext,
   deps: MicrovmOperationDeps,
 ): Promise<OperationOutput<"CreateMicrovmAuthToken">> {
-  const minutes = input.expirationInMinutes;
-  if (minutes > TOKEN_MAX_MINUTES)
-    throw invalidInput(`ExpirationMinutes ${minutes} exceeded max allowed of ${TOKEN_MAX_MINUTES}.`);
+  const expiresAt = expiryOf(input.expirationInMinutes, deps);
   const ports = portRanges(input.allowedPorts);
   const vm = await ownMicrovm(input.microvmIdentifier, context, deps);
   refuseEnded(vm);
-  const expiresAt = new Date(deps.clock.now() + minutes * 60_000);
   const token = await deps.tokens.mint({ microvmId: vm.id, kind: "http", ports, expiresAt });
   return { authToken: { "X-aws-proxy-auth": token } };
+}
+
+async function createShellAuthToken(
+  input: OperationInput<"CreateMicrovmShellAuthToken">,
+  context: RequestContext,
+  deps: MicrovmOperationDeps,
+): Promise<OperationOutput<"CreateMicrovmShellAuthToken">> {
+  const expiresAt = expiryOf(input.expirationInMinutes, deps);
+  const vm = await ownMicrovm(input.microvmIdentifier, context, deps);
+  refuseEnded(vm);
+  if (!admitsShell(vm.spec.ingressConnectors))
+    throw invalidInput("Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM.");
+  const token = await deps.tokens.mint({ microvmId: vm.id, kind: "shell", ports: [], expiresAt });
+  return { authToken: { "X-aws-proxy-auth": token } };
+}
+
+/** @throws TorporError when it is too far ahead */
+function expiryOf(minutes: number, { clock }: Pick<MicrovmOperationDeps, "clock">): Date {
+  if (minutes > TOKEN_MAX_MINUTES)
+    throw invalidInput(`ExpirationMinutes ${minutes} exceeded max allowed of ${TOKEN_MAX_MINUTES}.`);
+  return new Date(clock.now() + minutes * 60_000);
 }
 
 /** The caller's microvm, if it is in a state that the request makes sense in. @throws TorporError */

@@ -113,10 +113,10 @@ describe("RunMicrovm", () => {
       `The network connector ${connectorArn("HTTP_INGRESS")} cannot be used for egress.`,
     ],
     [
-      "a customer's connector, of which there is none",
+      "a customer's connector, which would lead into a VPC",
       { egressNetworkConnectors: [`arn:aws:lambda:us-east-1:${ACCOUNT}:network-connector:nc-1`] },
-      "not_found",
-      `Network connector not found for: arn:aws:lambda:us-east-1:${ACCOUNT}:network-connector:nc-1`,
+      "invalid_input",
+      `The network connector arn:aws:lambda:us-east-1:${ACCOUNT}:network-connector:nc-1 cannot be used: it leads into a VPC, and this server has none. Use the managed connectors.`,
     ],
     [
       "an idle period longer than any life",

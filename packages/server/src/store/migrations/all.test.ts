@@ -8,6 +8,7 @@ const FROZEN: Readonly<Record<string, string>> = {
   "0001-initial": "cb56082914a00b479d9881c584198d1d06ed493ff45a2c9fe1804ea8852189e6",
   "0002-checkpoints": "ceaf584e245a16f799f70ca6494a41d5f0fe7678e257d11fc9b0d9eeacb8ceaa",
   "0003-image-lifecycle": "c4b148d6611738388dd78504f707b4b078761a4618f05db9aecdb269e38f7a5b",
+  "0004-network-connectors": "e745deb964f7bc9088ca837636a787b47d1f7b21768623edce20b3e6d79b36c4",
 };
 
 test("released migrations are not edited, and each new one is frozen here", async () => {

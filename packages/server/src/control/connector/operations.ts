@@ -1,0 +1,212 @@
+import { randomUUID } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
+import { formatConnectorArn, type OperationInput, type OperationOutput } from "@torpor/protocol";
+import type { Config } from "../../config.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { conflict, TorporError } from "../../lib/errors.ts";
+import type { ConnectorPosition, NetworkConnector, VpcEgress } from "../../store/network-connector.ts";
+import type { Store } from "../../store/store.ts";
+import type { Idempotency } from "../idempotency.ts";
+import { type Positions, readPage } from "../page.ts";
+import type { Operations, RequestContext } from "../request-context.ts";
+import { checkTags } from "../tag/tags.ts";
+import type { ConnectorChanges } from "./changes.ts";
+import { idOrName, unknownConnector } from "./identifier.ts";
+
+export interface ConnectorOperationDeps {
+  readonly config: Pick<Config, "region">;
+  readonly store: Pick<Store, "networkConnectors" | "transaction">;
+  readonly changes: ConnectorChanges;
+  readonly idempotency: Idempotency;
+  readonly clock: Clock;
+}
+
+type ConnectorOperations = Pick<
+  Operations,
+  | "CreateNetworkConnector"
+  | "GetNetworkConnector"
+  | "ListNetworkConnectors"
+  | "UpdateNetworkConnector"
+  | "DeleteNetworkConnector"
+>;
+
+const PAGE_MAX = 50;
+
+/**
+ * Customers' connectors as records: there is no VPC here, so what they say of subnets and security groups is kept and
+ * shown, and a microvm that is to use one is refused (microvm/connectors.ts).
+ */
+export function connectorOperations(deps: ConnectorOperationDeps): ConnectorOperations {
+  const { region } = deps.config;
+  return {
+    CreateNetworkConnector: (input, context) => createConnector(input, context, deps),
+    async GetNetworkConnector({ Identifier }, context) {
+      const found = await existing("GetNetworkConnector", Identifier, context, deps);
+      return {
+        ...view(found, region),
+        Version: found.generation,
+        StateReason: found.update ? undefined : "Initial creation",
+        ...updateView(found),
+        LastModified: found.modifiedAt,
+      };
+    },
+    ListNetworkConnectors: (input, context) => listConnectors(input, context, deps),
+    UpdateNetworkConnector: (input, context) => updateConnector(input, context, deps),
+    async DeleteNetworkConnector({ Identifier }, context) {
+      const found = await existing("DeleteNetworkConnector", Identifier, context, deps);
+      const deleted = found.state === "DELETING" ? found : await write({ ...found, state: "DELETING" }, deps);
+      deps.changes.finish(deleted);
+      return view(deleted, region);
+    },
+  };
+}
+
+async function createConnector(
+  input: OperationInput<"CreateNetworkConnector">,
+  context: RequestContext,
+  deps: ConnectorOperationDeps,
+): Promise<OperationOutput<"CreateNetworkConnector">> {
+  const clientToken = requiredToken(input.ClientToken);
+  type Answer = OperationOutput<"CreateNetworkConnector">;
+  return await deps.idempotency.once<typeof input & { clientToken: string }, Answer>(
+    "CreateNetworkConnector",
+    context.accountId,
+    { ...input, ClientToken: null, clientToken },
+    async (recorder) => {
+      if (input.Name.startsWith("arn:")) throw invalid(`Name must be a name, not an ARN: ${input.Name}`);
+      const at = new Date(deps.clock.now());
+      const connector: NetworkConnector = {
+        id: `nc-${randomUUID()}`,
+        accountId: context.accountId,
+        name: input.Name,
+        generation: 1,
+        state: "PENDING",
+        configuration: egressOf(input.Configuration),
+        operatorRole: requiredRole(input.OperatorRole),
+        update: null,
+        tags: checkTags(input.Tags ?? {}),
+        createdAt: at,
+        modifiedAt: at,
+      };
+      const answer = view(connector, deps.config.region);
+      await deps.store.transaction(async (write) => {
+        if (!(await write.networkConnectors.insert(connector)))
+          throw conflict(`A network connector with the name ${connector.name} already exists.`);
+        await recorder(answer, answer.Arn)(write);
+      });
+      deps.changes.finish(connector);
+      return answer;
+    },
+  );
+}
+
+async function updateConnector(
+  input: OperationInput<"UpdateNetworkConnector">,
+  context: RequestContext,
+  deps: ConnectorOperationDeps,
+): Promise<OperationOutput<"UpdateNetworkConnector">> {
+  const found = await existing("UpdateNetworkConnector", input.Identifier, context, deps);
+  if (found.state === "DELETING") throw conflict(`The network connector ${found.id} is being deleted.`);
+  const configuration = input.Configuration ? egressOf(input.Configuration) : found.configuration;
+  const operatorRole = input.OperatorRole ?? found.operatorRole;
+  const same = isDeepStrictEqual(configuration, found.configuration) && operatorRole === found.operatorRole;
+  const update: NetworkConnector["update"] = same
+    ? { status: "Successful", reason: "No configuration changes detected" }
+    : { status: "InProgress", reason: "" };
+  const at = new Date(deps.clock.now());
+  const next = await write({ ...found, configuration, operatorRole, update, ...(!same && { modifiedAt: at }) }, deps);
+  deps.changes.finish(next);
+  return { ...view(next, deps.config.region), ...updateView(next), LastModified: next.modifiedAt };
+}
+
+const NEWEST_FIRST: Positions<NetworkConnector, ConnectorPosition> = {
+  of: ({ createdAt, id }) => [createdAt.getTime(), id],
+  parse: ([createdAt, id]) =>
+    Number.isSafeInteger(createdAt) && typeof id === "string" ? { createdAt: Number(createdAt), id } : undefined,
+};
+
+async function listConnectors(
+  { State, Marker, MaxItems }: OperationInput<"ListNetworkConnectors">,
+  { accountId }: RequestContext,
+  { store, config }: ConnectorOperationDeps,
+): Promise<OperationOutput<"ListNetworkConnectors">> {
+  const request = { maxResults: Math.min(MaxItems ?? PAGE_MAX, PAGE_MAX), nextToken: Marker };
+  const page = await readPage(["ListNetworkConnectors", accountId, State], request, NEWEST_FIRST, (after, limit) =>
+    store.networkConnectors.page({ accountId, ...(State && { state: State }) }, after, limit),
+  );
+  return {
+    NetworkConnectors: page.items.map((c) => ({
+      Arn: arnOf(c, config.region),
+      Name: c.name,
+      Id: c.id,
+      Type: "VPC_EGRESS",
+      State: c.state,
+      LastModified: c.modifiedAt,
+    })),
+    NextMarker: page.nextToken ?? undefined,
+  };
+}
+
+async function existing(
+  operation: string,
+  identifier: string,
+  context: RequestContext,
+  { config, store }: ConnectorOperationDeps,
+): Promise<NetworkConnector> {
+  const { accountId } = context;
+  const wanted = idOrName(operation, identifier, config.region, context);
+  const found = await store.networkConnectors.find(accountId, wanted);
+  if (!found) throw unknownConnector(identifier, config.region, accountId);
+  return found;
+}
+
+const write = (next: NetworkConnector, { store }: ConnectorOperationDeps): Promise<NetworkConnector> =>
+  store.networkConnectors.update(next);
+
+/** What the model calls optional and the service does not. @throws TorporError */
+function egressOf({
+  VpcEgressConfiguration: given,
+}: OperationInput<"CreateNetworkConnector">["Configuration"]): VpcEgress {
+  const subnetIds = given?.SubnetIds ?? [];
+  if (subnetIds.length === 0) throw invalid("SubnetIds cannot be null or empty");
+  if (!given?.NetworkProtocol) throw invalid("NetworkProtocol cannot be null or empty");
+  if (!given.AssociatedComputeResourceTypes?.length)
+    throw invalid("AssociatedComputeResourceTypes cannot be null or empty");
+  return { subnetIds, securityGroupIds: given.SecurityGroupIds ?? [], networkProtocol: given.NetworkProtocol };
+}
+
+function requiredToken(token: string | null | undefined): string {
+  if (!token) throw invalid("ClientToken is a required field");
+  return token;
+}
+
+function requiredRole(role: string | null | undefined): string {
+  if (!role) throw invalid("NetworkConnectorOperatorRole is required for VPC_EGRESS connector type");
+  return role;
+}
+
+const invalid = (message: string): TorporError => new TorporError("invalid_parameter", message);
+const arnOf = ({ accountId, id }: NetworkConnector, region: string): string =>
+  formatConnectorArn({ region, account: accountId, id });
+
+function view(c: NetworkConnector, region: string): OperationOutput<"CreateNetworkConnector"> {
+  const { subnetIds, securityGroupIds, networkProtocol } = c.configuration;
+  return {
+    Arn: arnOf(c, region),
+    Name: c.name,
+    Id: c.id,
+    Configuration: {
+      VpcEgressConfiguration: {
+        SubnetIds: subnetIds,
+        SecurityGroupIds: securityGroupIds,
+        NetworkProtocol: networkProtocol,
+        AssociatedComputeResourceTypes: ["MicroVm"],
+      },
+    },
+    OperatorRole: c.operatorRole,
+    State: c.state,
+  };
+}
+
+const updateView = ({ update }: NetworkConnector) =>
+  update ? { LastUpdateStatus: update.status, ...(update.reason && { LastUpdateStatusReason: update.reason }) } : {};

@@ -27,6 +27,7 @@ func vmmVerbs() map[string]verb {
 		"memory":       {"memory   serves requests, one JSON object a line, until stdin ends; see docs/helper-protocol.md", memory},
 		"seal":         {"seal FILE   digs holes for zero pages, makes the file durable, prints its digest", seal},
 		"digest":       {"digest FILE", digest},
+		"checksum":     {"checksum [--cached] [--idle] [--pace BYTES] FILE …   one JSON object a file, a line each", checksum},
 		"merge-layers": {"merge-layers OUT DISK-BYTES LAYER …   oldest first; OUT is one layer that reads as they do, durable", mergeLayers},
 	}
 }

@@ -1,5 +1,6 @@
 /** Checkpoints, forks and rollbacks as /torpor/v1 shows them: JSON, times as ISO 8601 in UTC, null for what is not. */
 import type { OperationInput, OperationOutput } from "./operations.ts";
+import type { RestorePointState } from "./usage.ts";
 
 export type CheckpointState = "CREATING" | "AVAILABLE" | "FAILED" | "DELETING";
 
@@ -19,6 +20,8 @@ export interface Checkpoint {
   /** Known while it is AVAILABLE. */
   readonly memoryBytes: number | null;
   readonly diskBytes: number | null;
+  /** Null while there is nothing of it on a host. */
+  readonly restorePoint: RestorePointState | null;
   readonly createdAt: string;
 }
 

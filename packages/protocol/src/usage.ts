@@ -11,4 +11,16 @@ export interface Usage {
   readonly snapshotMemoryBytes: number;
   /** Disk layers of its own, those included that it shares with checkpoints and forks. */
   readonly diskBytes: number;
+  /** Its newest restore point; null before the first. */
+  readonly restorePoint: RestorePointState | null;
+}
+
+/** Whether every byte of a restore point is as it was written. */
+export interface RestorePointState {
+  /** `unverified`: it has not been read as a whole yet. */
+  readonly state: "verified" | "damaged" | "unverified";
+  /** When it was last read as a whole: ISO 8601 in UTC. */
+  readonly checkedAt: string | null;
+  /** Which file is damaged, and how. */
+  readonly damage: string | null;
 }

@@ -9,6 +9,7 @@ import type {
 } from "@torpor/protocol";
 import { OPERATIONS } from "@torpor/protocol";
 import { fieldsOf, listIn, optionalNumberIn, optionalTextIn, textIn, unexpected } from "./fields.ts";
+import { parseRestorePoint } from "./usage.ts";
 
 const STATES: readonly CheckpointState[] = ["CREATING", "AVAILABLE", "FAILED", "DELETING"];
 const MICROVM_STATES = OPERATIONS.GetMicrovm.output.state.shape.values;
@@ -29,6 +30,7 @@ export function parseCheckpoint(value: unknown): Checkpoint {
     parentCheckpointId: optionalTextIn(fields, "parentCheckpointId", what),
     memoryBytes: optionalNumberIn(fields, "memoryBytes", what),
     diskBytes: optionalNumberIn(fields, "diskBytes", what),
+    restorePoint: parseRestorePoint(fields.get("restorePoint"), what),
     createdAt: text("createdAt"),
   };
 }

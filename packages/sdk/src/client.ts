@@ -139,10 +139,13 @@ export class TorporClient {
     return parseReceipt(await this.#transport.json({ method: "GET", target }, signal));
   }
 
-  /** A restore point of a running or suspended microvm, which goes on; CREATING when it takes long. */
+  /**
+   * A restore point of a running or suspended microvm, which goes on; CREATING when it takes long. `previous`: not of
+   * what it is now, but of the restore point before its newest, while that is there.
+   */
   async createCheckpoint(
     microvmId: string,
-    options: { readonly name?: string | undefined } = {},
+    options: { readonly name?: string | undefined; readonly previous?: boolean | undefined } = {},
     signal: AbortSignal = NEVER,
   ): Promise<Checkpoint> {
     return parseCheckpoint(await this.#post(`${microvmPath(microvmId)}/checkpoints`, options, signal));

@@ -143,6 +143,11 @@ const SETTINGS = {
     256,
     integer(0, 2 ** 30),
   ),
+  scrubDays: setting(
+    "After how many days checkpoints and what suspended microvms wake from are read again, to find damage; 0: never again.",
+    7,
+    integer(0, 3650),
+  ),
 
   roleFile: setting(
     "TOML file that says where the credentials of execution and build roles come from; empty means nowhere.",

@@ -9,6 +9,7 @@ import { type LifeFlags, lifeOf, lifeOptions, untilRunning } from "./run.ts";
 
 interface CreateFlags extends CommonFlags {
   readonly name?: string;
+  readonly previous?: boolean;
   readonly wait: boolean;
 }
 interface ForkFlags extends LifeFlags {
@@ -22,6 +23,7 @@ export function checkpointCommands(signal: AbortSignal): Command[] {
       clientCommand("create", "make a checkpoint of a microvm, which goes on; prints the checkpoint's id")
         .addArgument(new Argument("<id>", "the microvm's"))
         .option("--name <name>", "to tell it from others")
+        .option("--previous", "of its restore point before the newest, which is kept while the newest is not verified")
         .option("--no-wait", "do not wait until it is there")
         .action((id: string, flags: CreateFlags) => create(id, flags, openSession(flags, signal))),
     )
@@ -57,7 +59,7 @@ export function checkpointCommands(signal: AbortSignal): Command[] {
 }
 
 async function create(id: string, flags: CreateFlags, { client, out, signal }: Session): Promise<void> {
-  const begun = await client.createCheckpoint(id, { name: flags.name }, signal);
+  const begun = await client.createCheckpoint(id, { name: flags.name, previous: flags.previous }, signal);
   const { checkpointId } = begun;
   const made = flags.wait
     ? await until(async () => {
@@ -81,14 +83,14 @@ async function list(microvmId: string | undefined, { client, out, signal }: Sess
     items.length === 0
       ? `no checkpoints; next: torpor checkpoint create ${microvmId ?? "ID"}`
       : out.table(
-          ["CHECKPOINT", "NAME", "STATE", "MICROVM", "SIZE", "CREATED", "PARENT"],
+          ["CHECKPOINT", "NAME", "STATE", "MICROVM", "SIZE", "CREATED", "FILES", "PARENT"],
           items.map((checkpoint) => row(checkpoint, now)),
         ),
   );
 }
 
 function row(checkpoint: Checkpoint, now: Date): string[] {
-  const { memoryBytes, diskBytes, stateReason } = checkpoint;
+  const { memoryBytes, diskBytes, stateReason, restorePoint } = checkpoint;
   return [
     checkpoint.checkpointId,
     checkpoint.name ?? "-",
@@ -96,6 +98,7 @@ function row(checkpoint: Checkpoint, now: Date): string[] {
     checkpoint.microvmId,
     memoryBytes === null || diskBytes === null ? "-" : bytes(memoryBytes + diskBytes),
     `${age(new Date(checkpoint.createdAt), now)} ago`,
+    restorePoint === null ? "-" : (restorePoint.damage ?? restorePoint.state),
     checkpoint.parentCheckpointId ?? "-",
   ];
 }

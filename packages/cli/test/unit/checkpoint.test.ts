@@ -14,6 +14,7 @@ const checkpoint = (state: string, more: Readonly<Record<string, unknown>> = {})
   parentCheckpointId: null,
   memoryBytes: 50 * 1024 ** 2,
   diskBytes: 1024 ** 2,
+  restorePoint: { state: "verified", checkedAt: new Date().toISOString(), damage: null },
   createdAt: new Date(Date.now() - 300_000).toISOString(),
   ...more,
 });
@@ -57,12 +58,15 @@ describe("checkpoint ls", () => {
   test("is a table of all pages, or one JSON document", async () => {
     await using server = await listen(({ path }) =>
       path.includes("nextToken")
-        ? { items: [checkpoint("FAILED", { name: null, memoryBytes: null, stateReason: "lost" })], nextToken: null }
+        ? {
+            items: [checkpoint("FAILED", { name: null, memoryBytes: null, stateReason: "lost", restorePoint: null })],
+            nextToken: null,
+          }
         : { items: [checkpoint("AVAILABLE")], nextToken: "p2" },
     );
     const { stdout } = await torpor(["checkpoint", "ls"], server.env);
-    expect(stdout).toMatch(/^CHECKPOINT +NAME +STATE +MICROVM +SIZE +CREATED +PARENT\n/);
-    expect(stdout).toMatch(/\ncheckpoint-3f\S+ +before +AVAILABLE +microvm-3f\S+ +51 MiB +5 min ago +-\n/);
+    expect(stdout).toMatch(/^CHECKPOINT +NAME +STATE +MICROVM +SIZE +CREATED +FILES +PARENT\n/);
+    expect(stdout).toMatch(/\ncheckpoint-3f\S+ +before +AVAILABLE +microvm-3f\S+ +51 MiB +5 min ago +verified +-\n/);
     expect(stdout).toMatch(/\ncheckpoint-3f\S+ +- +FAILED: lost +/);
     const json = await torpor(["checkpoint", "ls", ID, "--json"], server.env);
     const items: { state: string }[] = JSON.parse(json.stdout);
@@ -178,7 +182,14 @@ describe("rollback", () => {
 
 test("show tells where a microvm comes from and what it takes", async () => {
   const forkedFrom = { microvmId: OTHER, checkpointId: CHECKPOINT };
-  const usage = { process: "standby", pssBytes: 3, privateBytes: 2, snapshotMemoryBytes: 1, diskBytes: 4 };
+  const usage = {
+    process: "standby",
+    pssBytes: 3,
+    privateBytes: 2,
+    snapshotMemoryBytes: 1,
+    diskBytes: 4,
+    restorePoint: null,
+  };
   await using server = await listen(({ path }) => {
     if (path.endsWith("/lineage")) return { microvmId: ID, forkedFrom, rolledBackTo: null };
     return path.endsWith("/usage") ? { microvmId: ID, ...usage } : microvm("RUNNING");

@@ -14,6 +14,7 @@ const CHECKPOINT = {
   parentCheckpointId: null,
   memoryBytes: 600,
   diskBytes: 100,
+  restorePoint: { state: "verified", checkedAt: "2026-09-15T14:31:00.000Z", damage: null },
   createdAt: "2026-09-15T14:30:00.000Z",
 };
 const { checkpointId } = CHECKPOINT;
@@ -92,6 +93,7 @@ test("answers that are something else are refused", async () => {
     [],
     { ...CHECKPOINT, state: "ASLEEP" },
     { ...CHECKPOINT, diskBytes: "1" },
+    { ...CHECKPOINT, restorePoint: { state: "fine", checkedAt: null, damage: null } },
     { items: [{}] },
   ]) {
     await using server = await listen((_, response) => response.end(JSON.stringify(wrong)));

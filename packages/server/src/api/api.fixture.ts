@@ -300,6 +300,7 @@ export const CHECKPOINT: Checkpoint = {
   parentCheckpointId: null,
   memoryBytes: 600,
   diskBytes: 100,
+  restorePoint: { state: "unverified", checkedAt: null, damage: null },
   createdAt: "2026-09-15T14:30:00.000Z",
 };
 const { checkpointId, microvmId } = CHECKPOINT;
@@ -355,6 +356,7 @@ const EXTENSIONS: Omit<Extensions, "checkpoints"> = {
     privateBytes: 200,
     snapshotMemoryBytes: 100,
     diskBytes: 400,
+    restorePoint: { state: "verified", checkedAt: "2026-01-02T03:04:05.000Z", damage: null },
   }),
   logs: async () => of(LINES),
   buildLog: async () => of(["STEP 1\n", "STEP 2\n"]),

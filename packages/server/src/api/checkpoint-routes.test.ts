@@ -35,7 +35,7 @@ test("each operation is asked for what the request says, by whom the signature s
   for (const request of EVERY) statuses.push((await send(request)).status);
   expect(statuses).toEqual([201, 200, 200, 200, 200, 200, 200, 200, 200]);
   expect(calls.map(({ name, input }) => [name, input])).toEqual([
-    ["create", [MICROVM, null]],
+    ["create", [MICROVM, null, { previous: false }]],
     ["list", [MICROVM, {}]],
     ["list", [undefined, {}]],
     ["get", [checkpointId]],

@@ -30,6 +30,7 @@ const newCheckpoint = z.strictObject({
     .string("expected a text")
     .regex(CHECKPOINT_NAME, "expected 1 to 64 letters, digits, hyphens and underscores")
     .nullish(),
+  previous: z.boolean("expected true or false").nullish(),
 });
 const rollback = z.strictObject({ checkpointId });
 const fork = z.strictObject({
@@ -76,8 +77,8 @@ export function registerCheckpoints(app: FastifyInstance, checkpoints: Checkpoin
     async (request, reply) => {
       const context = await identify(request, reply);
       const { microvmId } = check(microvm, request.params);
-      const { name } = body(newCheckpoint, request);
-      const made = await checkpoints.create(context, microvmId, name ?? null);
+      const { name, previous } = body(newCheckpoint, request);
+      const made = await checkpoints.create(context, microvmId, name ?? null, { previous: previous ?? false });
       return reply.code(201).send(made);
     },
   );

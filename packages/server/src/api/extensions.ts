@@ -44,7 +44,12 @@ export interface Extensions {
 
 /** Checkpoints, forks and rollbacks. What belongs to another account does not exist. */
 export interface CheckpointExtensions {
-  create(context: RequestContext, microvmId: string, name: string | null): Promise<Checkpoint>;
+  create(
+    context: RequestContext,
+    microvmId: string,
+    name: string | null,
+    options?: { readonly previous?: boolean },
+  ): Promise<Checkpoint>;
   get(context: RequestContext, checkpointId: string): Promise<Checkpoint>;
   /** Of one microvm, or of all. */
   list(

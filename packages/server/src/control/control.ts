@@ -118,6 +118,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       ...microvmOperations({
         config,
         store,
+        host,
         fleet,
         lifecycle,
         roles,
@@ -146,6 +147,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         lifecycle,
         checkpoints,
         roles,
+        host,
         clock,
         steady,
         idempotency,

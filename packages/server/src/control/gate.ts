@@ -1,10 +1,10 @@
 import type { Duplex } from "node:stream";
 import type { HostClient } from "../host/host-client.ts";
+import { abortable } from "../lib/abortable.ts";
 import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Microvm } from "../store/microvm.ts";
 import type { Store } from "../store/store.ts";
-import { abortable } from "./abortable.ts";
 import { type EndpointGate, GateError, type Visit } from "./endpoint-gate.ts";
 import { admitsHttp } from "./microvm/connectors.ts";
 import type { Fleet } from "./microvm/fleet.ts";

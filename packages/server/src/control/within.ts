@@ -1,5 +1,5 @@
+import { abortable } from "../lib/abortable.ts";
 import type { Clock } from "../lib/clock.ts";
-import { abortable } from "./abortable.ts";
 
 /** Operations that wait for their outcome answer after so long; what is slower goes on behind the answer. */
 export const ANSWER_MS = 10_000;

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import type { Receipt, Usage } from "@torpor/protocol";
+import type { Receipt, RestorePointState, Usage } from "@torpor/protocol";
 
 /**
  * What `control` knows of a host. In process today, between machines later: so only data and streams cross it, every
@@ -45,13 +45,20 @@ export interface HostClient {
   /**
    * A durable restore point of a running or suspended instance, which goes on as it was. Its id is the caller's; to
    * repeat it with the same id succeeds. The receipt's phase `pause` is how long the guest stood still.
-   * @throws HostError; the instance is untouched
+   * @throws HostError, `not_found` when there is no earlier restore point; the instance is untouched
    */
-  checkpoint(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<CheckpointResult>;
+  checkpoint(
+    microvmId: string,
+    checkpointId: string,
+    spec: CheckpointSpec,
+    signal: AbortSignal,
+  ): Promise<CheckpointResult>;
   /** Forks made from it live on. Deleting what is not there succeeds. */
   deleteCheckpoint(checkpointId: string): Promise<void>;
   /** Ids of all checkpoints on this host's disk, for the reconciler. */
   checkpoints(): Promise<readonly string[]>;
+  /** How those of these checkpoints are that are on this host, by their ids. */
+  verifications(checkpointIds: readonly string[]): Promise<ReadonlyMap<string, RestorePointState>>;
   /**
    * The instance is as suspended at the checkpoint; what it did since is gone. A running one is ended. Can be repeated.
    * @throws HostError; the instance is untouched when the reason is not_found, incompatible or corrupt
@@ -156,6 +163,13 @@ export interface LaunchSpec extends GuestCredentials {
   /** Body is the JSON of microvmId and payload. */
   readonly runHook?: HookCall & { readonly payload: string | null };
 }
+export interface CheckpointSpec {
+  /**
+   * Not of what the microvm is, but of its restore point before the newest: it is there while the newest has not been
+   * read as a whole, and longer when that was found damaged.
+   */
+  readonly previous: boolean;
+}
 export interface CheckpointResult {
   readonly receipt: Receipt;
   readonly memoryBytes: number;
@@ -219,6 +233,37 @@ export class HostError extends Error {
   constructor(reason: HostError["reason"], message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.reason = reason;
+  }
+}
+
+/** A file of a restore point or a template is not as it was written. What was to be made of it is untouched. */
+export class DamagedError extends HostError {
+  readonly part: "restore point" | "template";
+  /** Its name in the folder of that. */
+  readonly file: string;
+  /** Continues a sentence that begins with the file. */
+  readonly what: string;
+  /** When the microvm's restore point before this one was made, if it is there still: `checkpoint` can have it. */
+  readonly earlier: string | undefined;
+  readonly #of: string;
+
+  /** @param of which one: `the restore point of 2026-…` */
+  constructor(
+    part: DamagedError["part"],
+    { file, what }: { readonly file: string; readonly what: string },
+    of: string,
+    earlier?: string,
+  ) {
+    super("corrupt", `${file} of ${of} ${what}`);
+    this.part = part;
+    this.file = file;
+    this.what = what;
+    this.earlier = earlier;
+    this.#of = of;
+  }
+
+  withEarlier(earlier: string | undefined): DamagedError {
+    return new DamagedError(this.part, this, this.#of, earlier);
   }
 }
 

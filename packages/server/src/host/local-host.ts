@@ -1,13 +1,15 @@
 import { access, rm } from "node:fs/promises";
 import type { Duplex } from "node:stream";
-import type { Receipt, Usage } from "@torpor/protocol";
+import type { Receipt, RestorePointState, Usage } from "@torpor/protocol";
 import { errnoOf } from "../lib/errors.ts";
 import { giveCredentials } from "./agent/credentials.ts";
 import {
   BuildError,
   type BuildObserver,
   type CheckpointResult,
+  type CheckpointSpec,
   ConnectError,
+  DamagedError,
   type HostClient,
   HostError,
   type HostFacts,
@@ -25,7 +27,9 @@ import { Instance, type InstanceDeps } from "./instance/instance.ts";
 import { WorkloadLog } from "./instance/workload-log.ts";
 import { type HostLayout, namesIn } from "./layout.ts";
 import type { SlotPool } from "./network/slot-pool.ts";
-import { openSnapshot, type Snapshot } from "./snapshot/snapshot.ts";
+import { Scrub } from "./scrub.ts";
+import type { Snapshot } from "./snapshot/snapshot.ts";
+import { readVerification, restorePointState } from "./snapshot/verification.ts";
 import { callUntilReady, type TemplateBuilder } from "./template/template-builder.ts";
 
 export interface LocalHostDeps extends InstanceDeps {
@@ -35,6 +39,8 @@ export interface LocalHostDeps extends InstanceDeps {
   readonly builder: TemplateBuilder;
   /** What the driver works with and is ended with the host. */
   readonly memory: AsyncDisposable;
+  /** After how many days restore points are read as a whole again; 0: never. */
+  readonly scrubDays: number;
 }
 
 /** What the names of instances begin with that only a build's validate hook sees. */
@@ -46,10 +52,19 @@ export class LocalHost implements HostClient {
   readonly #deps: LocalHostDeps;
   readonly #instances = new Map<string, Instance>();
   readonly #listeners = new Set<(microvmId: string, exit: InstanceExit) => void>();
+  readonly #scrub: Scrub;
 
   constructor(deps: LocalHostDeps) {
     this.#deps = deps;
     this.facts = deps.facts;
+    this.#scrub = new Scrub({
+      verifier: deps.verifier,
+      clock: deps.clock,
+      log: deps.log,
+      days: deps.scrubDays,
+      instances: () => [...this.#instances.values()],
+      checkpoints: async () => (await this.checkpoints()).map((id) => deps.layout.checkpoint(id)),
+    });
   }
 
   /** Takes over what an earlier daemon left, and makes the network ready. Before any other call. */
@@ -79,6 +94,7 @@ export class LocalHost implements HostClient {
     }
     await slots.start([...held.values()]);
     warm.start();
+    this.#scrub.start();
   }
 
   async buildTemplate(spec: TemplateSpec, observer: BuildObserver, signal: AbortSignal): Promise<Template> {
@@ -120,10 +136,12 @@ export class LocalHost implements HostClient {
     const instance = this.#instance(spec.microvmId);
     this.#instances.set(spec.microvmId, instance);
     try {
-      const origin = spec.checkpointId === undefined ? undefined : await this.#checkpoint(spec.checkpointId);
+      const origin = spec.checkpointId === undefined ? undefined : await this.#checkpoint(spec.checkpointId, signal);
       return await instance.launch(spec, origin, signal);
     } catch (err) {
       this.#instances.delete(spec.microvmId);
+      if (err instanceof DamagedError && spec.checkpointId !== undefined)
+        this.#scrub.soon(this.#deps.layout.checkpoint(spec.checkpointId));
       throw err;
     }
   }
@@ -143,14 +161,34 @@ export class LocalHost implements HostClient {
     return receipt;
   }
 
-  async checkpoint(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<CheckpointResult> {
+  async checkpoint(
+    microvmId: string,
+    checkpointId: string,
+    spec: CheckpointSpec,
+    signal: AbortSignal,
+  ): Promise<CheckpointResult> {
     // One that is there already was finished by a call whose answer was lost.
     await this.deleteCheckpoint(checkpointId);
-    return await this.#require(microvmId).checkpoint(this.#deps.layout.checkpoint(checkpointId), signal);
+    const path = this.#deps.layout.checkpoint(checkpointId);
+    const made = await this.#require(microvmId).checkpoint(path, spec, signal);
+    this.#scrub.soon(path);
+    return made;
   }
 
   async deleteCheckpoint(checkpointId: string): Promise<void> {
-    await rm(this.#deps.layout.checkpoint(checkpointId), { recursive: true, force: true });
+    const path = this.#deps.layout.checkpoint(checkpointId);
+    await this.#scrub.forget(path);
+    await rm(path, { recursive: true, force: true });
+  }
+
+  async verifications(checkpointIds: readonly string[]): Promise<ReadonlyMap<string, RestorePointState>> {
+    const here = new Set(await this.checkpoints());
+    const states = checkpointIds
+      .filter((id) => here.has(id))
+      .map(async (id) => {
+        return [id, restorePointState(await readVerification(this.#deps.layout.checkpoint(id)))] as const;
+      });
+    return new Map(await Promise.all(states));
   }
 
   async checkpoints(): Promise<readonly string[]> {
@@ -158,7 +196,7 @@ export class LocalHost implements HostClient {
   }
 
   async rollback(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<Receipt> {
-    return await this.#require(microvmId).rollback(await this.#checkpoint(checkpointId), signal);
+    return await this.#require(microvmId).rollback(await this.#checkpoint(checkpointId, signal), signal);
   }
 
   async connect(microvmId: string, port: number, signal: AbortSignal): Promise<Duplex> {
@@ -208,6 +246,7 @@ export class LocalHost implements HostClient {
 
   async close(): Promise<void> {
     const { supply, warm, slots } = this.#deps;
+    await this.#scrub.close();
     await supply.close();
     await warm.close();
     for (const instance of this.#instances.values()) await instance.detach();
@@ -244,8 +283,11 @@ export class LocalHost implements HostClient {
     });
   }
 
-  async #checkpoint(checkpointId: string): Promise<Snapshot> {
-    return await openSnapshot(this.#deps.layout.checkpoint(checkpointId));
+  /** @throws HostError `not_found`, DamagedError */
+  async #checkpoint(checkpointId: string, signal: AbortSignal): Promise<Snapshot> {
+    if (!(await this.checkpoints()).includes(checkpointId))
+      throw new HostError("not_found", `checkpoint ${checkpointId} is not on this host`);
+    return await this.#deps.verifier.open(this.#deps.layout.checkpoint(checkpointId), undefined, signal);
   }
 
   #require(microvmId: string): Instance {

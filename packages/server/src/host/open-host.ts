@@ -16,6 +16,8 @@ import type { HostFacts } from "./host-client.ts";
 import { HostLayout } from "./layout.ts";
 import { LocalHost } from "./local-host.ts";
 import { SlotPool } from "./network/slot-pool.ts";
+import { helperChecksums } from "./snapshot/checksums.ts";
+import { Verifier } from "./snapshot/verifier.ts";
 import { Cells } from "./supply/cell.ts";
 import { Supply } from "./supply/supply.ts";
 import { WarmSet } from "./supply/warm.ts";
@@ -120,6 +122,12 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     warm,
     limiter,
     templates,
+    verifier: new Verifier({
+      checksums: helperChecksums(artifacts.helper.path),
+      limiter,
+      clock: systemClock,
+      log,
+    }),
     slots,
     builder,
     memory,
@@ -129,6 +137,7 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     clock: systemClock,
     standbyMs: config.standbySeconds * 1000,
     reservedDiskMib: config.reservedDiskMib,
+    scrubDays: config.scrubDays,
     log,
   });
   await containers.recover();

@@ -21,11 +21,12 @@ beforeAll(async () => {
 afterAll(() => server?.[Symbol.asyncDispose]());
 
 const lastReceipt = async (vm: RunningMicrovm): Promise<Receipt> => (await torpor.receipts(vm.id, signal)).at(-1)!;
-/** Layers of its disk in its restore point. */
+/** Layers of its disk in its newest restore point. */
 const layersOf = async (vm: RunningMicrovm): Promise<number> => {
   const folder = join(server.dataDir, "vms", vm.id, "snapshots");
-  const names = await readdir(folder, { recursive: true });
-  return names.filter((name) => /\/disk-\d+\.qcow2$/.test(name)).length;
+  const newest = Math.max(...(await readdir(folder)).filter((name) => /^\d+$/.test(name)).map(Number));
+  const names = await readdir(join(folder, String(newest)));
+  return names.filter((name) => /^disk-\d+\.qcow2$/.test(name)).length;
 };
 /** VMMs that belong to no microvm. */
 const warmVmms = async (): Promise<string[]> => (await server.vmms()).filter((id) => id.startsWith("vmm-"));

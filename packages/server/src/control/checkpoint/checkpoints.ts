@@ -1,5 +1,5 @@
 import type { HostClient } from "../../host/host-client.ts";
-import { HostError } from "../../host/host-client.ts";
+import { DamagedError, HostError } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { TorporError } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
@@ -24,7 +24,10 @@ export interface CheckpointDeps {
 }
 
 /** What its maker decides about a checkpoint; the rest is its microvm's. */
-export type CheckpointWish = Pick<Checkpoint, "id" | "name" | "internal">;
+export interface CheckpointWish extends Pick<Checkpoint, "id" | "name" | "internal"> {
+  /** Of the microvm's restore point before its newest. */
+  readonly previous?: boolean;
+}
 
 /**
  * Makes and deletes checkpoints: row, host, row. What a crash leaves between any two of these is undone (a making) or
@@ -46,13 +49,13 @@ export class Checkpoints {
    */
   make(live: LiveMicrovm, wish: CheckpointWish, check: (vm: Microvm) => void, written = (): void => {}): Promise<void> {
     const { lifecycle, host, store, clock, log, shutdown } = this.#deps;
-    const { id } = wish;
+    const { id, previous = false } = wish;
     return lifecycle.complete("checkpoint", live.vm.id, async () => {
       check(live.vm);
       const { vm } = live;
       await store.checkpoints.insert(checkpointOf(vm, wish, new Date(clock.now())));
       written();
-      const attempt = await lifecycle.attempt(live, (signal) => host.checkpoint(vm.id, id, signal));
+      const attempt = await lifecycle.attempt(live, (signal) => host.checkpoint(vm.id, id, { previous }, signal));
       if (attempt.kind === "done") {
         const made = { kind: "made", ...attempt.result } as const;
         await untilStored(() => store.checkpoints.settle(id, made), this.#deps);
@@ -163,9 +166,11 @@ export class Checkpoints {
   }
 }
 
-function checkpointOf(vm: Microvm, wish: CheckpointWish, createdAt: Date): Checkpoint {
+function checkpointOf(vm: Microvm, { id, name, internal }: CheckpointWish, createdAt: Date): Checkpoint {
   return {
-    ...wish,
+    id,
+    name,
+    internal,
     accountId: vm.accountId,
     microvmId: vm.id,
     imageArn: vm.imageArn,
@@ -179,6 +184,8 @@ function checkpointOf(vm: Microvm, wish: CheckpointWish, createdAt: Date): Check
 }
 
 function failureReason(error: unknown): string {
+  if (error instanceof DamagedError) return `${REASON.checkpointDamaged} ${error.message}.`;
+  if (error instanceof HostError && error.reason === "not_found") return REASON.checkpointNoEarlier;
   const noRoom = error instanceof HostError && (error.reason === "no_space" || error.reason === "capacity");
   return noRoom ? REASON.checkpointNoRoom : REASON.checkpointFailed;
 }

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { HostError } from "../../host/host-client.ts";
+import { DamagedError, HostError } from "../../host/host-client.ts";
 import { context, World } from "../testing/world.ts";
 
 const FOREIGN = context("999999999999");
@@ -45,6 +45,39 @@ const forkIds = async (from: string, options: Parameters<ReturnType<typeof ours>
 };
 
 describe("a checkpoint", () => {
+  test("of the restore point before the newest is what the microvm was then", async () => {
+    await suspend();
+    remember("now");
+    await expect(ours().create(context(), id, null, { previous: true })).rejects.toMatchObject({
+      kind: "conflict",
+      message: expect.stringContaining("no earlier restore point"),
+    });
+    const [failed] = (await ours().list(context(), id, {})).items;
+    expect(failed).toMatchObject({ state: "FAILED", stateReason: expect.stringContaining("no earlier restore point") });
+    world.machine.instances.get(id)!.earlier = { memory: "then" };
+    const { checkpointId } = await ours().create(context(), id, null, { previous: true });
+    await ours().rollback(context(), id, checkpointId);
+    expect(memory()).toBe("then");
+  });
+
+  test("that cannot be made of a damaged microvm, rolled back to or forked, says which file is the reason", async () => {
+    const damage = new DamagedError("restore point", { file: "devices", what: "is missing" }, "the restore point of T");
+    const to = await checkpoint();
+    for (const [operation, call] of [
+      ["checkpoint", () => ours().create(context(), id, null)],
+      ["rollback", () => ours().rollback(context(), id, to)],
+    ] as const) {
+      world.machine.failNext(operation, damage);
+      await expect(call()).rejects.toMatchObject({
+        kind: "conflict",
+        message: expect.stringContaining("devices of the restore point of T is missing"),
+      });
+    }
+    world.machine.failNext("launch", damage);
+    const { items } = await ours().forkCheckpoint(context(), to, { count: 1 });
+    expect(items[0]?.stateReason).toContain("devices of the restore point of T is missing");
+  });
+
   test("of a running microvm is AVAILABLE at the answer, and the microvm runs on", async () => {
     const made = await ours().create(context(), id, "before-upgrade");
     expect(made).toEqual({
@@ -58,6 +91,7 @@ describe("a checkpoint", () => {
       parentCheckpointId: null,
       memoryBytes: 600,
       diskBytes: 100,
+      restorePoint: null,
       createdAt: new Date(world.clock.now()).toISOString(),
     });
     expect(await ours().get(context(), made.checkpointId)).toEqual(made);

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type * as wire from "@torpor/protocol";
-import { HostError } from "../../host/host-client.ts";
+import { DamagedError, type HostClient, HostError } from "../../host/host-client.ts";
 import { conflict, invalidInput, notFound, TorporError } from "../../lib/errors.ts";
 import type { Checkpoint, CheckpointFilter } from "../../store/checkpoint.ts";
 import { CheckpointUnavailableError } from "../../store/errors.ts";
@@ -27,6 +27,7 @@ export interface CheckpointOperationDeps extends Pick<RunDeps, "roles" | "clock"
   readonly fleet: Fleet;
   readonly lifecycle: Lifecycle;
   readonly checkpoints: Checkpoints;
+  readonly host: Pick<HostClient, "verifications">;
   readonly idempotency: Idempotency;
   readonly tasks: Tasks;
   readonly endpointName: EndpointName;
@@ -56,24 +57,30 @@ export class CheckpointOperations {
   }
 
   /** Answers when the checkpoint is AVAILABLE; when that takes long, while it is still CREATING. */
-  async create(context: RequestContext, microvmId: string, name: string | null): Promise<wire.Checkpoint> {
+  async create(
+    context: RequestContext,
+    microvmId: string,
+    name: string | null,
+    { previous = false }: { readonly previous?: boolean } = {},
+  ): Promise<wire.Checkpoint> {
     const { checkpoints, clock } = this.#deps;
     const live = await changeable(microvmId, context, this.#deps, "checkpointed");
     const id = newCheckpointId();
     const written = Promise.withResolvers<void>();
     const check = (vm: Microvm): void => refuseUnlessSettled(vm, "checkpointed");
-    const made = checkpoints.make(live, { id, name, internal: false }, check, written.resolve);
+    const made = checkpoints.make(live, { id, name, internal: false, previous }, check, written.resolve);
     try {
       await Promise.race([written.promise, made]);
       await within(ANSWER_MS, made, clock);
     } catch (err) {
       throw checkpointError(microvmId, err);
     }
-    return checkpointView(await this.#own(id, context));
+    return await this.get(context, id);
   }
 
   async get(context: RequestContext, checkpointId: string): Promise<wire.Checkpoint> {
-    return checkpointView(await this.#own(checkpointId, context));
+    const [view] = await this.#views([await this.#own(checkpointId, context)]);
+    return view!;
   }
 
   /** Of all the account's microvms, or of one, ended or not. */
@@ -91,7 +98,7 @@ export class CheckpointOperations {
     const items = found.slice(0, size);
     const last = items.at(-1);
     return {
-      items: items.map(checkpointView),
+      items: await this.#views(items),
       nextToken: found.length > size && last ? pageToken(scope, [last.createdAt.getTime(), last.id]) : null,
     };
   }
@@ -209,6 +216,11 @@ export class CheckpointOperations {
     await Promise.all(ids.map((id) => this.#deps.fleet.exclusive(id, async () => {})));
   }
 
+  async #views(checkpoints: readonly Checkpoint[]): Promise<wire.Checkpoint[]> {
+    const found = await this.#deps.host.verifications(checkpoints.map(({ id }) => id));
+    return checkpoints.map((each) => checkpointView(each, found.get(each.id)));
+  }
+
   /** @throws TorporError `not_found`; internal ones are found by nobody */
   async #own(id: string, { accountId }: Pick<RequestContext, "accountId">): Promise<Checkpoint> {
     const checkpoint = await this.#deps.store.checkpoints.find(id);
@@ -247,6 +259,14 @@ const refuseUnlessForkable = (vm: Microvm): void => refuseUnlessSettled(vm, "for
 
 function checkpointError(microvmId: string, err: unknown): unknown {
   if (!(err instanceof HostError)) return err;
+  if (err instanceof DamagedError)
+    return conflict(
+      `The MicroVM ${microvmId} cannot be checkpointed: ${err.message}. Resume it to learn what can be done.`,
+    );
+  if (err.reason === "not_found")
+    return conflict(
+      `The host has no earlier restore point of the MicroVM ${microvmId}. It keeps one only until it has verified the newest.`,
+    );
   if (err.reason === "no_space" || err.reason === "capacity")
     return new TorporError(
       "unavailable",
@@ -270,7 +290,9 @@ function rollbackError(microvmId: string, checkpointId: string, err: unknown): u
       return conflict(`The MicroVM ${microvmId} is as it was: the checkpoint ${checkpointId} is not on its host.`);
     case "corrupt":
     case "incompatible":
-      return conflict(`The MicroVM ${microvmId} is as it was: the checkpoint ${checkpointId} is ${reason} here.`);
+      return conflict(
+        `The MicroVM ${microvmId} is as it was: the checkpoint ${checkpointId} is ${reason} here${err.cause instanceof DamagedError ? `: ${err.cause.message}` : ""}.`,
+      );
     case "no_space":
     case "capacity":
       return new TorporError(

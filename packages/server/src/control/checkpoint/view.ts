@@ -4,7 +4,7 @@ import type { Microvm } from "../../store/microvm.ts";
 import { formatVersion } from "../authorise.ts";
 import type { EndpointName } from "../microvm/view.ts";
 
-export function checkpointView(checkpoint: Checkpoint): wire.Checkpoint {
+export function checkpointView(checkpoint: Checkpoint, found: wire.RestorePointState | undefined): wire.Checkpoint {
   const available = checkpoint.state === "AVAILABLE" ? checkpoint : undefined;
   return {
     checkpointId: checkpoint.id,
@@ -17,6 +17,7 @@ export function checkpointView(checkpoint: Checkpoint): wire.Checkpoint {
     parentCheckpointId: checkpoint.parentCheckpointId,
     memoryBytes: available?.memoryBytes ?? null,
     diskBytes: available?.diskBytes ?? null,
+    restorePoint: (available && found) ?? null,
     createdAt: checkpoint.createdAt.toISOString(),
   };
 }

@@ -1,9 +1,9 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { abortable } from "../../lib/abortable.ts";
 import { errnoOf } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
-import { abortable } from "../abortable.ts";
 
 const MAX_BYTES = 16 << 20;
 /** Kept free for the last words, which say how the build ended. */

@@ -1,5 +1,5 @@
 import type { Receipt } from "@torpor/protocol";
-import { HookError, type HostClient, HostError, type InstanceExit } from "../../host/host-client.ts";
+import { DamagedError, HookError, type HostClient, HostError, type InstanceExit } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { TorporError } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
@@ -257,7 +257,10 @@ export class Lifecycle {
     const { id, rollbackTo, resuming } = vm;
     const attempt = await this.attempt(live, (signal) => host.rollback(id, rollbackTo, signal));
     if (attempt.kind === "interrupted") return;
-    if (attempt.kind === "done") return await this.#settle(live, { kind: "rolledBack" }, attempt.result);
+    if (attempt.kind === "done") {
+      live.resumeFailedAt = undefined; // that was another restore point
+      return await this.#settle(live, { kind: "rolledBack" }, attempt.result);
+    }
     const { error } = attempt;
     log.warn({ err: error, microvmId: id, checkpointId: rollbackTo }, "rollback failed");
     const hopeless = error instanceof HostError && UNTOUCHED.includes(error.reason);
@@ -321,6 +324,7 @@ function launchReason(live: LiveMicrovm, error: unknown): string {
   if (live.exit) return exitReason(live.exit);
   if (error instanceof HostError && (error.reason === "capacity" || error.reason === "no_space"))
     return REASON.launchNoRoom;
-  if (live.vm.fork && error instanceof HostError && UNTOUCHED.includes(error.reason)) return REASON.forkUnusable;
+  if (live.vm.fork && error instanceof HostError && UNTOUCHED.includes(error.reason))
+    return error instanceof DamagedError ? `${REASON.forkUnusable} ${error.message}.` : REASON.forkUnusable;
   return REASON.launchFailed;
 }

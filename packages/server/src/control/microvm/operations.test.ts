@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { HostError } from "../../host/host-client.ts";
+import { DamagedError, HostError } from "../../host/host-client.ts";
 import { ACCOUNT, connectorArn, context, World } from "../testing/world.ts";
 
 const unknownId = "microvm-00000000-0000-3000-8000-000000000000";
@@ -211,6 +211,51 @@ describe("suspend, resume, terminate", () => {
       expect(await world.state(at.microvmIdentifier)).toBe("RUNNING");
     },
   );
+
+  test("a resume that meets a damaged file says which one, and what can be gone back to", async () => {
+    const id = await world.running(image);
+    const at = { microvmIdentifier: id };
+    const { checkpoints } = world.control.extensions;
+    const made: string[] = [];
+    for (const name of ["a", "b", "c", "d", "e"]) {
+      made.push((await checkpoints.create(context(), id, name)).checkpointId);
+      await world.clock.advance(1000);
+    }
+    await world.operations.SuspendMicrovm(at, context());
+    await world.settled();
+    const damage = { file: "disk-2.qcow2", what: "is missing" };
+    const refused = async (earlier?: string): Promise<string> => {
+      world.machine.failNext("resume", new DamagedError("restore point", damage, "the restore point of T2", earlier));
+      const err: unknown = await world.operations.ResumeMicrovm(at, context()).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      expect(err).toMatchObject({ kind: "conflict" });
+      expect(await world.state(id)).toBe("SUSPENDED");
+      return (err as Error).message;
+    };
+    world.machine.failNext("resume", new DamagedError("template", damage, "template T"));
+    await expect(world.operations.ResumeMicrovm(at, context())).rejects.toThrow(
+      /disk-2\.qcow2 of template T is missing\. It is still suspended\. .*build the image again/,
+    );
+    const begin = `The MicroVM ${id} cannot be resumed: disk-2.qcow2 of the restore point of T2 is missing. It is still suspended.`;
+    expect(await refused()).toBe(
+      `${begin} There is no earlier restore point and no checkpoint of it that is whole. Put the file back from a backup, or terminate it.`,
+    );
+    for (const [checkpointId, facts] of world.machine.checkpoints)
+      world.machine.checkpoints.set(checkpointId, {
+        ...facts,
+        restorePoint:
+          checkpointId === made[4]
+            ? { state: "damaged", checkedAt: "now", damage: "devices is missing" }
+            : { state: "verified", checkedAt: "now", damage: null },
+      });
+    const offered = await refused("T1");
+    expect(offered).toContain(`${begin} Its restore point of T1 is still there: make it a checkpoint`);
+    expect(offered).toContain(`torpor checkpoint create ${id} --previous`);
+    for (const [n, checkpointId] of made.entries()) expect(offered.includes(checkpointId)).toBe(n > 0 && n < 4);
+    expect(offered).toContain("verified) and older ones: torpor rollback");
+  });
 
   test("a suspended duration of zero ends the microvm instead", async () => {
     const microvmIdentifier = await world.running(image, {

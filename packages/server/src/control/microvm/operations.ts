@@ -1,5 +1,5 @@
 import type { OperationInput, OperationOutput } from "@torpor/protocol";
-import { HostError } from "../../host/host-client.ts";
+import { DamagedError, type HostClient, HostError } from "../../host/host-client.ts";
 import { conflict, invalidInput, notFound, TorporError } from "../../lib/errors.ts";
 import type { Microvm } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
@@ -13,6 +13,7 @@ import type { TokenService } from "../token/token.ts";
 import { ANSWER_MS, within } from "../within.ts";
 import { portRanges } from "./auth-token.ts";
 import { admitsShell } from "./connectors.ts";
+import { damagedError } from "./damaged.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { LiveMicrovm } from "./live.ts";
@@ -24,7 +25,8 @@ import { type EndpointName, microvmItem, microvmView } from "./view.ts";
 const TOKEN_MAX_MINUTES = 60;
 
 export interface MicrovmOperationDeps extends RunDeps {
-  readonly store: Pick<Store, "images" | "microvms" | "transaction">;
+  readonly store: Pick<Store, "checkpoints" | "images" | "microvms" | "transaction">;
+  readonly host: Pick<HostClient, "verifications">;
   readonly fleet: Fleet;
   readonly lifecycle: Lifecycle;
   readonly idempotency: Idempotency;
@@ -168,7 +170,7 @@ async function resumeMicrovm(
   try {
     await within(ANSWER_MS, deps.lifecycle.resume(live), deps.clock);
   } catch (err) {
-    throw resumeError(id, err);
+    throw err instanceof DamagedError ? await damagedError(id, err, context, deps) : resumeError(id, err);
   }
   return {};
 }

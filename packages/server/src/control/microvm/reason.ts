@@ -20,6 +20,8 @@ export const REASON = {
   snapshotLost: "The MicroVM's suspended state is no longer on its host.",
   checkpointNoRoom: "The checkpoint could not be made: its host has no disk space for it.",
   checkpointFailed: "The checkpoint could not be made because of an error on its host.",
+  checkpointDamaged: "The checkpoint could not be made: a file is damaged.",
+  checkpointNoEarlier: "The checkpoint could not be made: its host has no earlier restore point of the MicroVM.",
   checkpointInterrupted: "The making of the checkpoint was interrupted.",
   checkpointLost: "The checkpoint is no longer on its host.",
 } as const;

@@ -1,6 +1,6 @@
+import { abortable } from "../../lib/abortable.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { invalidInput } from "../../lib/errors.ts";
-import { abortable } from "../abortable.ts";
 import { askCommand, type RoleCredentials } from "./credential-command.ts";
 import type { RoleCommands } from "./role-file.ts";
 

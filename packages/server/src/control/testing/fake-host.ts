@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { Duplex, PassThrough } from "node:stream";
-import type { Receipt, Usage } from "@torpor/protocol";
+import type { Receipt, RestorePointState, Usage } from "@torpor/protocol";
 import {
   type BuildObserver,
   type CheckpointResult,
+  type CheckpointSpec,
   ConnectError,
   type HookCall,
   HookError,
@@ -22,7 +23,7 @@ import {
   type TemplateSpec,
   type TerminateSpec,
 } from "../../host/host-client.ts";
-import { abortable } from "../abortable.ts";
+import { abortable } from "../../lib/abortable.ts";
 
 export interface FakeInstance {
   state: InventoryItem["state"];
@@ -33,6 +34,8 @@ export interface FakeInstance {
   memory?: string | undefined;
   /** What its metadata service tells. */
   credentials?: string | undefined;
+  /** What it remembered at the restore point before its newest, while that is kept. */
+  earlier?: { readonly memory: string | undefined };
 }
 
 /** What a checkpoint holds. */
@@ -40,6 +43,8 @@ export interface FakeCheckpoint {
   readonly microvmId: string;
   readonly templateId: string;
   readonly memory: string | undefined;
+  /** Whether its files are as they were. */
+  readonly restorePoint?: RestorePointState;
 }
 
 export type HostOperation = "launch" | "suspend" | "resume" | "terminate" | "checkpoint" | "rollback";
@@ -128,6 +133,7 @@ export class FakeHost implements HostClient {
       privateBytes: running ? 2 : null,
       snapshotMemoryBytes: 1,
       diskBytes: 4,
+      restorePoint: null,
     };
   }
 
@@ -232,14 +238,20 @@ export class FakeHost implements HostClient {
     });
   }
 
-  checkpoint(id: string, checkpointId: string, signal: AbortSignal): Promise<CheckpointResult> {
+  checkpoint(
+    id: string,
+    checkpointId: string,
+    { previous }: CheckpointSpec,
+    signal: AbortSignal,
+  ): Promise<CheckpointResult> {
     return this.#operation("checkpoint", id, async () => {
       const { checkpoints } = this.#machine;
       const instance = this.#expect(id, "running", "suspended");
       await abortable(this.#at("checkpoint:begin"), signal);
       this.#fail("checkpoint", id);
       if (instance.state === "broken") throw new HostError("internal", "the instance ended meanwhile");
-      const { templateId, memory } = instance;
+      const { templateId } = instance;
+      const memory = previous ? this.#previous(id, instance) : instance.memory;
       if (!checkpoints.has(checkpointId)) checkpoints.set(checkpointId, { microvmId: id, templateId, memory });
       await abortable(this.#at("checkpoint:made"), signal);
       await this.#at("checkpoint:done");
@@ -257,6 +269,15 @@ export class FakeHost implements HostClient {
   async checkpoints(): Promise<readonly string[]> {
     await this.#at("checkpoints");
     return [...this.#machine.checkpoints.keys()];
+  }
+
+  async verifications(checkpointIds: readonly string[]): Promise<ReadonlyMap<string, RestorePointState>> {
+    return new Map(
+      checkpointIds.flatMap((id) => {
+        const found = this.#machine.checkpoints.get(id)?.restorePoint;
+        return found ? [[id, found] as const] : [];
+      }),
+    );
   }
 
   rollback(id: string, checkpointId: string, signal: AbortSignal): Promise<Receipt> {
@@ -356,6 +377,11 @@ export class FakeHost implements HostClient {
   }
 
   /** A server never uses a checkpoint that it has deleted. */
+  #previous(id: string, { earlier }: FakeInstance): string | undefined {
+    if (!earlier) throw new HostError("not_found", `microvm ${id} has no earlier restore point that is whole`);
+    return earlier.memory;
+  }
+
   #checkpoint(id: string): FakeCheckpoint {
     const checkpoint = this.#machine.checkpoints.get(id);
     if (checkpoint) return checkpoint;

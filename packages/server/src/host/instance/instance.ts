@@ -5,7 +5,6 @@ import type { Duplex } from "node:stream";
 import type { Receipt, Usage } from "@torpor/protocol";
 import { Cleanup } from "../../lib/cleanup.ts";
 import { errnoOf } from "../../lib/errors.ts";
-import type { Limiter } from "../../lib/limiter.ts";
 import type { Log } from "../../lib/log.ts";
 import { pause } from "../../lib/pause.ts";
 import { Stopwatch } from "../../lib/stopwatch.ts";
@@ -17,6 +16,7 @@ import { requireSpace } from "../disk-space.ts";
 import type { Driver } from "../driver/driver.ts";
 import {
   type CheckpointResult,
+  type CheckpointSpec,
   ConnectError,
   type GuestCredentials,
   type HookCall,
@@ -31,9 +31,7 @@ import {
 import { createInstanceDir, type InstanceDir } from "../layout.ts";
 import { checkCompatible } from "../snapshot/manifest.ts";
 import {
-  asHostError,
   cloneSnapshot,
-  cloneWithLayer,
   diskBytes,
   layersOf,
   memoryBytes,
@@ -43,30 +41,24 @@ import {
   writeSnapshot,
 } from "../snapshot/snapshot.ts";
 import { openUntrusted } from "../snapshot/untrusted-file.ts";
-import { type Cells, createLayer, layerName } from "../supply/cell.ts";
+import { type Cells, createLayer } from "../supply/cell.ts";
 import type { Clone, Supply } from "../supply/supply.ts";
-import type { TemplateStore } from "../template/template-store.ts";
+import type { OpenTemplate, TemplateStore } from "../template/template-store.ts";
+import { type AsleepDeps, careForSleeper, ignoreRefusal, MAX_LAYERS, type Sleeper } from "./asleep.ts";
 import { type Capture, capture } from "./capture.ts";
 import { type InstanceRecord, readRecord, writeRecord } from "./instance-record.ts";
 import { RestorePoints } from "./restore-points.ts";
 import { Standby, type StandbyDeps } from "./standby.ts";
 import { Upkeep } from "./upkeep.ts";
+import { usageOf } from "./usage.ts";
 import type { WorkloadLog } from "./workload-log.ts";
 import { watchWorkload } from "./workload-watch.ts";
 
-export interface InstanceDeps extends StandbyDeps {
+export interface InstanceDeps extends StandbyDeps, AsleepDeps {
   readonly driver: Driver;
   readonly cells: Cells;
   readonly supply: Supply;
-  readonly limiter: Limiter;
   readonly templates: TemplateStore;
-  /** One durable layer at `out` in place of many, oldest first. */
-  readonly mergeLayers: (
-    out: string,
-    diskBytes: number,
-    layers: readonly string[],
-    signal: AbortSignal,
-  ) => Promise<void>;
   readonly reservedDiskMib: number;
 }
 
@@ -77,8 +69,6 @@ interface Live extends Clone {
 
 const CONSOLE_MAX = 1 << 20;
 const WATCH_AFTER_MS = 100;
-/** Layers that a disk consists of; more are merged while the microvm sleeps. */
-const MAX_LAYERS = 8;
 
 /** One microvm's incarnation on this host. Calls must not overlap; LocalHost sees to it. */
 export class Instance {
@@ -103,7 +93,7 @@ export class Instance {
     this.logs = logs;
     this.#deps = deps;
     this.#log = deps.log.child({ microvmId: dir.id });
-    this.#points = new RestorePoints(dir.snapshots, this.#log);
+    this.#points = new RestorePoints(dir.snapshots, dir.id, deps.verifier, this.#log);
     this.#onExit = onExit;
   }
 
@@ -118,7 +108,7 @@ export class Instance {
     undo.add("instance directory", () => rm(this.dir.path, { recursive: true, force: true }));
     const forked = origin && this.#fitting(origin);
     if (forked) {
-      await this.#points.add(1, (path) => cloneSnapshot(forked, path));
+      await this.#points.add(1, (path) => cloneSnapshot(forked, path, this.id));
       watch.bytesRead = memoryBytes(forked);
       watch.mark("origin");
     }
@@ -134,7 +124,9 @@ export class Instance {
       ? await start(primed)
       : await limiter.run("urgent", signal, async () => {
           watch.mark("turn");
-          return await start(await supply.clone(template, forked && (await this.#points.open(1)), signal));
+          return await start(
+            forked ? await this.#restore(template, 1, signal) : await supply.clone(template, undefined, signal),
+          );
         });
     if (spec.runHook) {
       const body = JSON.stringify({ microvmId: this.id, runHookPayload: spec.runHook.payload });
@@ -190,9 +182,18 @@ export class Instance {
     return watch.receipt();
   }
 
-  async resume({ hook, ...spec }: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
-    const watch = new Stopwatch("resume");
+  async resume(spec: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
     await this.#upkeep.stop();
+    try {
+      return await this.#resume(spec, signal);
+    } catch (err) {
+      if (this.state === "suspended") this.#startUpkeep();
+      throw err;
+    }
+  }
+
+  async #resume({ hook, ...spec }: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
+    const watch = new Stopwatch("resume");
     const record = this.#requireRecord();
     if (record.phase !== "suspended") throw new HostError("internal", `microvm ${this.id} is not suspended`);
     await using undo = new Cleanup(this.#log);
@@ -205,12 +206,18 @@ export class Instance {
       await this.#start(clone, KEEP_MACHINE_ID, spec, watch, signal);
       return clone;
     };
-    const standby = await this.#wake();
+    const standby = await this.#wake(record);
     const clone = standby
       ? await start(standby)
       : await this.#deps.limiter.run("urgent", signal, async () => {
           watch.mark("turn");
-          return await start(await this.#restore(record, watch, signal));
+          const [template, { manifest }] = await Promise.all([
+            this.#deps.templates.open(record.templateId),
+            this.#points.usable(record.snapshot, signal).then((found) => this.#fitting(found)),
+          ]);
+          watch.bytesRead = memoryBytes({ manifest }) + manifest.devices.bytes;
+          watch.mark("open snapshot");
+          return await start(await this.#restore(template, record.snapshot, signal));
         });
     undo.release();
     const { agent } = this.#go(clone);
@@ -246,13 +253,24 @@ export class Instance {
   }
 
   /** A restore point at `path`; the instance goes on as it was. */
-  async checkpoint(path: string, signal: AbortSignal): Promise<CheckpointResult> {
-    const watch = new Stopwatch("checkpoint");
+  async checkpoint(path: string, { previous }: CheckpointSpec, signal: AbortSignal): Promise<CheckpointResult> {
     await this.#upkeep.stop();
+    try {
+      return await this.#checkpoint(path, previous, signal);
+    } finally {
+      if (this.state === "suspended") this.#startUpkeep();
+    }
+  }
+
+  async #checkpoint(path: string, previous: boolean, signal: AbortSignal): Promise<CheckpointResult> {
+    const watch = new Stopwatch("checkpoint");
     const live = this.#live;
-    const snapshot = live
-      ? await this.#checkpointLive(live, path, watch, signal)
-      : await cloneSnapshot(await this.#points.open(this.#requireRecord().snapshot), path);
+    const number = this.#requireRecord().snapshot;
+    const snapshot = previous
+      ? await cloneSnapshot(await this.#points.takeEarlier(number, signal), path)
+      : live
+        ? await this.#checkpointLive(live, path, watch, signal)
+        : await cloneSnapshot(await this.#points.usable(number, signal), path);
     await sealLayers(snapshot);
     watch.mark("snapshot");
     return {
@@ -267,7 +285,7 @@ export class Instance {
     const watch = new Stopwatch("rollback");
     const fitting = this.#fitting(target);
     // What it is now goes for good: so it is made sure that there is something to go to.
-    await this.#verify(fitting, signal);
+    await this.#deps.verifier.require(fitting, signal);
     watch.mark("verify");
     await this.#upkeep.stop();
     const record = this.#requireRecord();
@@ -280,6 +298,7 @@ export class Instance {
     await this.#endStandby();
     this.logs.rewindTo(target.manifest.logSeq);
     await this.#becomeSuspended(number);
+    this.#startUpkeep();
     watch.mark("end");
     return watch.receipt();
   }
@@ -326,9 +345,12 @@ export class Instance {
       // A snapshot that appeared is the truth, whatever the record still says.
       await this.#endVmm();
       await this.#becomeSuspended(newest);
-      const snapshot = await this.#points.open(newest);
-      await sealLayers(snapshot);
-      this.#startUpkeep(snapshot);
+      try {
+        await sealLayers(await this.#points.open(newest));
+      } catch (err) {
+        this.#log.warn({ err }, "restore point not sealed"); // what it lacks is found by who reads it next
+      }
+      this.#startUpkeep();
       return "suspended";
     }
     if (!record.vmm) return "broken";
@@ -340,29 +362,33 @@ export class Instance {
     }
     // A suspend or a resume that stopped half way: the guest is whole and goes on.
     if (!(await vmm.running())) await vmm.run();
-    await this.#points.keepOnly(record.snapshot);
+    await this.#points.tidy(record.snapshot);
     this.#go({ cell, vmm, agent: new Agent(cell.slot.address, vmm.ended), layer: record.layer, reused: [] });
     return "running";
   }
 
   async usage(): Promise<Usage> {
-    const { snapshot } = this.#requireRecord();
-    const saved = snapshot > 0 ? await this.#points.open(snapshot) : undefined;
-    const standby = this.#standby?.vmm;
-    const vmm = this.#live?.vmm ?? standby;
-    const layers = this.#live
-      ? Array.from({ length: this.#live.layer }, (_, i) => join(this.#live!.cell.dir.disks, layerName(i + 1)))
-      : saved
-        ? layersOf(saved)
-        : [];
-    return {
-      microvmId: this.id,
-      process: this.#live ? "running" : standby ? "standby" : "none",
-      pssBytes: vmm ? await vmm.pssBytes() : null,
-      privateBytes: vmm ? await vmm.privateBytes() : null,
-      snapshotMemoryBytes: saved ? memoryBytes(saved) : 0,
-      diskBytes: await diskBytes(layers),
-    };
+    const { snapshot: number } = this.#requireRecord();
+    const restorePoint =
+      number === 0
+        ? null
+        : {
+            found: await this.#points.found(number),
+            snapshot: await this.#points.open(number).catch(ignoreRefusal),
+          };
+    return await usageOf(this.id, { live: this.#live, standby: this.#standby?.vmm, restorePoint });
+  }
+
+  /** Reads the restore point of one that sleeps again, unless that was done since. Gives way at once. */
+  async scrub(since: Date, pace: number): Promise<void> {
+    const record = this.#record;
+    if (!record || !this.#upkeep.resting || !(await this.#points.unchecked(record.snapshot, since))) return;
+    if (!this.#upkeep.resting) return;
+    this.#upkeep.start(
+      (signal) => this.#points.check(record.snapshot, pace, signal),
+      (err) => this.#log.warn({ err }, "restore point not checked"),
+    );
+    await this.#upkeep.done();
   }
 
   /** The guest writes its console as it likes, and the VMM appends without end: past the limit it begins anew. */
@@ -457,14 +483,15 @@ export class Instance {
     this.#forget();
     if (standbyMs === 0 || live.layer > MAX_LAYERS) {
       await live.vmm.kill();
-      const snapshot = await this.#points.open(this.#requireRecord().snapshot);
-      await sealLayers(snapshot);
+      await sealLayers(await this.#points.open(this.#requireRecord().snapshot));
       cells.removeLater(live.cell);
-      this.#startUpkeep(snapshot);
+      this.#startUpkeep();
       return;
     }
     const privateBytes = await live.vmm.privateBytes().catch(() => 0); // it has ended
-    this.#standby = new Standby(live, privateBytes, this.#deps, () => this.#putLayerAbove(live));
+    const { promise: layered, resolve } = Promise.withResolvers<void>();
+    this.#standby = new Standby(live, privateBytes, this.#deps, () => this.#putLayerAbove(live).finally(resolve));
+    this.#startUpkeep(layered);
   }
 
   /** What the guest writes when it wakes must not go into the snapshot's layers. */
@@ -476,37 +503,33 @@ export class Instance {
     return { ...live, layer };
   }
 
-  /** While it sleeps, many layers of its disk become one. */
-  #startUpkeep(snapshot: Snapshot): void {
-    if (snapshot.manifest.layers.length <= MAX_LAYERS) return;
-    this.#upkeep.start(
-      (signal) => this.#mergeLayers(snapshot, signal),
-      (err) => this.#log.warn({ err }, "disk layers not merged"),
-    );
+  /** @param ready when nobody writes its layers any more */
+  #startUpkeep(ready: Promise<void> = Promise.resolve()): void {
+    const { snapshot: number, templateId } = this.#requireRecord();
+    const sleeper: Sleeper = {
+      points: this.#points,
+      number,
+      diskBytes: async () => (await this.#deps.templates.open(templateId)).manifest.diskBytes,
+      scratch: join(this.dir.path, "merged.qcow2"),
+      moveTo: (next) => this.#becomeSuspended(next),
+    };
+    const work = async (signal: AbortSignal): Promise<void> => {
+      await ready;
+      await careForSleeper(sleeper, this.#deps, signal);
+    };
+    this.#upkeep.start(work, (err) => this.#log.warn({ err }, "restore point not looked after"));
   }
 
-  /** Another snapshot of the same moment takes the place of the one whose disk has become many layers. */
-  async #mergeLayers(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
-    const { limiter, templates, mergeLayers } = this.#deps;
-    const record = this.#requireRecord();
-    const { manifest } = await templates.open(record.templateId);
-    const merged = join(this.dir.path, "merged.qcow2");
-    await rm(merged, { force: true });
-    try {
-      await limiter.run("idle", signal, () => mergeLayers(merged, manifest.diskBytes, layersOf(snapshot), signal));
-      signal.throwIfAborted();
-      const number = record.snapshot + 1;
-      await sealLayers(await this.#points.add(number, (path) => cloneWithLayer(snapshot, merged, path)));
-      await this.#becomeSuspended(number);
-    } finally {
-      await rm(merged, { force: true });
-    }
-  }
-
-  async #wake(): Promise<Clone | undefined> {
+  async #wake({ snapshot }: InstanceRecord): Promise<Clone | undefined> {
     const standby = this.#standby;
     this.#standby = undefined;
-    return await standby?.take();
+    if (!standby) return undefined;
+    // Its memory is its own, but not the layers of its disk.
+    if ((await this.#points.found(snapshot))?.damage?.file.startsWith("disk-")) {
+      await standby.end();
+      return undefined;
+    }
+    return await standby.take();
   }
 
   async #endStandby(): Promise<void> {
@@ -515,23 +538,12 @@ export class Instance {
     await standby?.end();
   }
 
-  async #restore(record: InstanceRecord, watch: Stopwatch, signal: AbortSignal): Promise<Clone> {
-    const [template, snapshot] = await Promise.all([
-      this.#deps.templates.open(record.templateId),
-      this.#points.open(record.snapshot).then((found) => this.#fitting(found)),
-    ]);
-    watch.bytesRead = memoryBytes(snapshot) + snapshot.manifest.devices.bytes;
-    watch.mark("open snapshot");
-    return await this.#deps.supply.clone(template, snapshot, signal);
-  }
-
-  /** @throws HostError `corrupt` naming the file */
-  async #verify(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+  /** @throws DamagedError, HostError */
+  async #restore(template: OpenTemplate, number: number, signal: AbortSignal): Promise<Clone> {
     try {
-      for (const { file, sha256 } of snapshot.manifest.memory)
-        await this.#deps.driver.verifyMemory(join(snapshot.path, file), sha256, signal);
+      return await this.#deps.supply.clone(template, await this.#points.open(number), signal);
     } catch (err) {
-      throw asHostError(err);
+      throw await this.#points.explain(number, err, signal);
     }
   }
 
@@ -550,7 +562,7 @@ export class Instance {
     } catch (err) {
       this.#log.warn({ err }, "record not written");
     }
-    await this.#points.keepOnly(snapshot);
+    await this.#points.tidy(snapshot);
   }
 
   async #requireSpace(live: Live): Promise<void> {

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { errnoOf, messageOf } from "../../lib/errors.ts";
@@ -35,9 +36,10 @@ const templateManifest = z.object({
 export type TemplateManifest = z.infer<typeof templateManifest>;
 
 const fileName = (pattern: RegExp) => z.string().regex(pattern);
+const SNAPSHOT_SCHEMA = 3;
 const snapshotManifest = z.object({
-  schema: z.literal(2),
-  /** The microvm that it was taken of. */
+  schema: z.literal(SNAPSHOT_SCHEMA),
+  /** The microvm that has it: a fork's first one is the fork's, whoever it was taken of. */
   microvmId: z.string(),
   templateId: z.string(),
   createdAt: z.string(),
@@ -59,7 +61,17 @@ const snapshotManifest = z.object({
     )
     .min(1),
   /** Disk layers above the template's disk, oldest first. */
-  layers: z.array(fileName(/^disk-\d+\.qcow2$/)),
+  layers: z.array(
+    z.object({
+      file: fileName(/^disk-\d+\.qcow2$/),
+      bytes: count,
+      /** Null when it was not known yet: to read a layer takes longer than a suspend. The verification has it then. */
+      sha256: sha256.nullable(),
+      /** Which file it was, and when its contents were written last (nanoseconds since the epoch): numbers as text. */
+      inode: z.string(),
+      changed: z.string(),
+    }),
+  ),
 });
 export type SnapshotManifest = z.infer<typeof snapshotManifest>;
 
@@ -72,8 +84,37 @@ export const compatibilityOf = (facts: DriverFacts): TemplateManifest["compatibi
 
 /** @throws HostError `not_found`, `corrupt` */
 export const readTemplateManifest = (path: string): Promise<TemplateManifest> => read(path, templateManifest);
-/** @throws HostError `not_found`, `corrupt` */
-export const readSnapshotManifest = (path: string): Promise<SnapshotManifest> => read(path, snapshotManifest);
+
+/** As it is written: with a digest of itself, so that a change of one letter is noticed. */
+export const snapshotManifestText = (manifest: SnapshotManifest): string =>
+  JSON.stringify({ ...manifest, sha256: digestOf(manifest) });
+
+/**
+ * What its file says, or what is wrong with that.
+ * @throws HostError `incompatible` when another version of Torpor wrote it
+ */
+export function parseSnapshotManifest(text: string): SnapshotManifest | { readonly damage: string } {
+  let whole: Record<string, unknown>;
+  try {
+    whole = z.record(z.string(), z.unknown()).parse(JSON.parse(text));
+  } catch {
+    return { damage: "is no JSON object" };
+  }
+  const { sha256: said, ...manifest } = whole;
+  // Those of other versions may have none.
+  const other = typeof manifest.schema === "number" && manifest.schema !== SNAPSHOT_SCHEMA;
+  if (said === undefined ? !other : said !== digestOf(manifest))
+    return { damage: "does not have the digest that it says" };
+  if (other)
+    throw new HostError(
+      "incompatible",
+      `another version of Torpor wrote it: its manifest has schema ${String(manifest.schema)}, not ${SNAPSHOT_SCHEMA}`,
+    );
+  const parsed = snapshotManifest.safeParse(manifest);
+  return parsed.success ? parsed.data : { damage: `makes no sense: ${messageOf(parsed.error)}` };
+}
+
+const digestOf = (manifest: object): string => createHash("sha256").update(JSON.stringify(manifest)).digest("hex");
 
 /** @throws HostError `incompatible` saying what differs */
 export function checkCompatible(what: string, pinned: TemplateManifest["compatibility"], facts: DriverFacts): void {

@@ -1,13 +1,14 @@
 import { createHash } from "node:crypto";
-import { chmod, chown, link, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, link, mkdir, open, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { syncFolder } from "../../lib/atomic-file.ts";
 import { errnoOf, messageOf } from "../../lib/errors.ts";
 import { type DriverFacts, type MemoryDiff, type MemoryFile, SnapshotError } from "../driver/driver.ts";
 import { HostError } from "../host-client.ts";
 import { layerName } from "../supply/cell.ts";
-import { compatibilityOf, readSnapshotManifest, type SnapshotManifest } from "./manifest.ts";
+import { compatibilityOf, type SnapshotManifest, snapshotManifestText } from "./manifest.ts";
 import { openUntrusted } from "./untrusted-file.ts";
+import { DEVICES, knownLayers, layerFacts, MANIFEST, readVerification, writeVerification } from "./verification.ts";
 
 /**
  * A restore point: a folder that holds all that is not the template's, and never changes. What it shares with others
@@ -24,19 +25,25 @@ const MAX_DEVICES = 64 << 20;
 /** Diffs that a snapshot consists of, at most: then the next one takes the place of all but the first. */
 const MAX_DIFFS = 4;
 
-export const devicesOf = ({ path }: Snapshot): string => join(path, "devices");
+export const devicesOf = ({ path }: Snapshot): string => join(path, DEVICES);
 
 export const memoryOf = ({ path, manifest }: Snapshot): MemoryFile[] =>
   manifest.memory.map(({ file, indexSha256 }) => ({ path: join(path, file), indexSha256 }));
 
-export const layersOf = ({ path, manifest }: Snapshot): string[] => manifest.layers.map((name) => join(path, name));
+export const layersOf = ({ path, manifest }: Snapshot): string[] => manifest.layers.map(({ file }) => join(path, file));
 
-export const memoryBytes = ({ manifest }: Snapshot): number => manifest.memory.reduce((sum, m) => sum + m.bytes, 0);
+export const memoryBytes = ({ manifest }: Pick<Snapshot, "manifest">): number =>
+  manifest.memory.reduce((sum, m) => sum + m.bytes, 0);
 
-/** What layers take on the disk, wherever else they have names. */
+/** What layers take on the disk, wherever else they have names; nothing when they are missing. */
 export async function diskBytes(layers: readonly string[]): Promise<number> {
-  const sizes = await Promise.all(layers.map(async (layer) => (await stat(layer)).blocks * 512));
+  const sizes = await Promise.all(layers.map((layer) => stat(layer).then(({ blocks }) => blocks * 512, none)));
   return sizes.reduce((sum, bytes) => sum + bytes, 0);
+}
+
+function none(err: unknown): number {
+  if (errnoOf(err) === "ENOENT") return 0;
+  throw err;
 }
 
 /** What a snapshot is made of. */
@@ -61,22 +68,25 @@ export interface SnapshotParts {
  * @throws HostError `no_space`; whatever else went wrong as it is
  */
 export async function writeSnapshot(path: string, parts: SnapshotParts): Promise<Snapshot> {
+  const { parent } = parts;
+  const found = parent && (await readVerification(parent.path));
   return await appear(path, async (folder) => {
-    const kept = keptDiffs(parts.parent);
-    for (const { file } of kept) await link(join(parts.parent!.path, file), join(folder, file));
+    // Nothing is built on what is damaged: of the guest's memory all is written again.
+    const kept = found?.damage ? [] : keptDiffs(parent);
+    for (const { file } of kept) await link(join(parent!.path, file), join(folder, file));
     const file = `memory-${kept.length + 1}.diff`;
     // Guest memory does not change meanwhile: the vCPUs stand still, or it is an image of it.
-    const [memory, devices] = await all(
+    const [memory, devices, layers] = await all(
       parts.saveMemory(
         join(folder, file),
         kept.map((diff) => join(folder, diff.file)),
       ),
-      parts.saveDevices().then((from) => keepDevices(from, join(folder, "devices"))),
+      parts.saveDevices().then((from) => keepDevices(from, join(folder, DEVICES))),
       linkLayers(parts.disks, folder, parts.layers),
     );
     const { sha256, indexSha256, bytes, dataPages: pages, livePages } = memory;
     const manifest: SnapshotManifest = {
-      schema: 2,
+      schema: 3,
       microvmId: parts.microvmId,
       templateId: parts.templateId,
       createdAt: new Date().toISOString(),
@@ -84,44 +94,45 @@ export async function writeSnapshot(path: string, parts: SnapshotParts): Promise
       logSeq: parts.logSeq,
       devices,
       memory: [...kept, { file, sha256, indexSha256, bytes, pages, livePages }],
-      layers: Array.from({ length: parts.layers }, (_, i) => layerName(i + 1)),
+      layers: withDigests(layers, parent ? knownLayers(parent.manifest, found) : []),
     };
     return manifest;
   });
 }
 
-/** The same restore point once more, under another path: nothing is copied. */
-export async function cloneSnapshot(from: Snapshot, path: string): Promise<Snapshot> {
+/** The same restore point once more, under another path, and another microvm's if need be: nothing is copied. */
+export async function cloneSnapshot(
+  { path: from, manifest }: Snapshot,
+  path: string,
+  microvmId = manifest.microvmId,
+): Promise<Snapshot> {
+  const found = await readVerification(from);
   return await appear(path, async (folder) => {
-    const { manifest } = from;
-    for (const file of ["devices", ...manifest.memory.map((m) => m.file), ...manifest.layers])
-      await link(join(from.path, file), join(folder, file));
-    return manifest;
+    for (const { file } of [{ file: DEVICES }, ...manifest.memory, ...manifest.layers])
+      await link(join(from, file), join(folder, file));
+    if (found && !found.damage) await writeVerification(folder, found);
+    return { ...manifest, microvmId, layers: knownLayers(manifest, found) };
   });
 }
 
 /** The same restore point, its disk being one layer; `merged` is that layer. */
-export async function cloneWithLayer(from: Snapshot, merged: string, path: string): Promise<Snapshot> {
+export async function cloneWithLayer(
+  { path: from, manifest }: Snapshot,
+  merged: string,
+  path: string,
+): Promise<Snapshot> {
   return await appear(path, async (folder) => {
-    for (const file of ["devices", ...from.manifest.memory.map((m) => m.file)])
-      await link(join(from.path, file), join(folder, file));
-    await link(merged, join(folder, layerName(1)));
-    return { ...from.manifest, layers: [layerName(1)] };
+    for (const { file } of [{ file: DEVICES }, ...manifest.memory]) await link(join(from, file), join(folder, file));
+    const layer = join(folder, layerName(1));
+    await link(merged, layer);
+    return { ...manifest, layers: [{ ...(await layerFacts(layer)), sha256: null }] };
   });
-}
-
-/** @throws HostError `not_found`, `corrupt` */
-export async function openSnapshot(path: string): Promise<Snapshot> {
-  const manifest = await readSnapshotManifest(join(path, "manifest.json"));
-  await verifyDevices(join(path, "devices"), manifest.devices.sha256);
-  return { path, manifest };
 }
 
 /** The snapshot's layers under second names in a VMM's folder, which it may read. */
 export async function placeLayers({ path, manifest }: Snapshot, disks: string): Promise<string[]> {
-  const placed = manifest.layers.map((name) => join(disks, name));
-  for (const name of manifest.layers) await link(join(path, name), join(disks, name));
-  return placed;
+  for (const { file } of manifest.layers) await link(join(path, file), join(disks, file));
+  return manifest.layers.map(({ file }) => join(disks, file));
 }
 
 /** From here on nobody writes the snapshot's layers. Can be repeated. */
@@ -130,14 +141,6 @@ export async function sealLayers(snapshot: Snapshot): Promise<void> {
     await chown(path, 0, 0);
     await chmod(path, 0o444);
   }
-}
-
-/** @throws HostError `corrupt` */
-export async function verifyDevices(path: string, sha256: string): Promise<void> {
-  const found = createHash("sha256")
-    .update(await readFile(path))
-    .digest("hex");
-  if (found !== sha256) throw new HostError("corrupt", `${path} is corrupt: its sha256 is ${found}, not ${sha256}`);
 }
 
 /** Takes the device state out of the VMM's hands: a copy of ours, durable. */
@@ -162,6 +165,8 @@ function keptDiffs(parent: Snapshot | undefined): SnapshotManifest["memory"] {
   return memory.length >= MAX_DIFFS ? memory.slice(0, 1) : memory;
 }
 
+type LayerFacts = Awaited<ReturnType<typeof layerFacts>>;
+
 /** A driver's refusal of a snapshot as callers of the host know it; anything else as it is. */
 export const asHostError = (err: unknown): unknown =>
   err instanceof SnapshotError ? new HostError(err.reason, err.message, { cause: err }) : err;
@@ -173,7 +178,7 @@ async function appear(path: string, fill: (folder: string) => Promise<SnapshotMa
   await mkdir(temporary, { mode: 0o700 });
   try {
     const manifest = await fill(temporary);
-    await writeDurable(join(temporary, "manifest.json"), JSON.stringify(manifest));
+    await writeDurable(join(temporary, MANIFEST), snapshotManifestText(manifest));
     await syncFolder(temporary);
     await rename(temporary, path);
     await syncFolder(join(path, ".."));
@@ -187,7 +192,8 @@ async function appear(path: string, fill: (folder: string) => Promise<SnapshotMa
   }
 }
 
-async function linkLayers(disks: string, folder: string, layers: number): Promise<void> {
+async function linkLayers(disks: string, folder: string, layers: number): Promise<LayerFacts[]> {
+  const linked: LayerFacts[] = [];
   for (let n = 1; n <= layers; n++) {
     const path = join(disks, layerName(n));
     if (n === layers) {
@@ -196,7 +202,17 @@ async function linkLayers(disks: string, folder: string, layers: number): Promis
       await file.datasync();
     }
     await link(path, join(folder, layerName(n)));
+    linked.push(await layerFacts(path));
   }
+  return linked;
+}
+
+/** Layers that the parent has as well are what it knows of them: damage since then is not taken for what was written. */
+function withDigests(layers: readonly LayerFacts[], parents: SnapshotManifest["layers"]): SnapshotManifest["layers"] {
+  return layers.map((layer, i) => {
+    const known = parents[i];
+    return known?.inode === layer.inode ? known : { ...layer, sha256: null };
+  });
 }
 
 /** Waits for all of them, also when one fails: what goes on must not write into a folder that is being removed. */

@@ -1,11 +1,14 @@
-import { readdir, rename, rm, writeFile } from "node:fs/promises";
+import { access, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { basename } from "node:path";
 import { syncFolder } from "../../lib/atomic-file.ts";
+import { errnoOf } from "../../lib/errors.ts";
 import { run } from "../../lib/run.ts";
+import { hashFile } from "../artifacts.ts";
 import type { Driver, TemplateFiles } from "../driver/driver.ts";
-import { HostError } from "../host-client.ts";
+import { DamagedError } from "../host-client.ts";
 import type { HostLayout } from "../layout.ts";
 import { checkCompatible, readTemplateManifest, type TemplateManifest } from "../snapshot/manifest.ts";
-import { verifyDevices } from "../snapshot/snapshot.ts";
+import { otherContents } from "../snapshot/verification.ts";
 
 export interface OpenTemplate {
   readonly files: TemplateFiles;
@@ -77,16 +80,32 @@ export class TemplateStore {
     const manifest = await readTemplateManifest(files.manifest);
     checkCompatible(`template ${templateId}`, manifest.compatibility, this.#driver.facts);
     await Promise.all([
-      verifyDevices(files.devices, manifest.devices.sha256),
-      this.#verifyDigest(files.memory, manifest.memory.sha256),
-      this.#verifyDigest(files.disk, manifest.disk.sha256),
+      this.#compare(templateId, files.devices, manifest.devices.sha256, hashFile),
+      this.#compare(templateId, files.memory, manifest.memory.sha256, this.#digest),
+      this.#compare(templateId, files.disk, manifest.disk.sha256, this.#digest),
     ]);
     return { files, manifest };
   }
 
-  async #verifyDigest(path: string, expected: string): Promise<void> {
-    const { sha256 } = JSON.parse(await run(this.#helper, ["digest", path])) as { sha256: string };
-    if (sha256 !== expected)
-      throw new HostError("corrupt", `${path} is corrupt: its digest is ${sha256}, its manifest says ${expected}`);
+  readonly #digest = async (path: string): Promise<string> =>
+    (JSON.parse(await run(this.#helper, ["digest", path])) as { sha256: string }).sha256;
+
+  /** @throws DamagedError */
+  async #compare(
+    templateId: string,
+    path: string,
+    expected: string,
+    digest: (path: string) => Promise<string>,
+  ): Promise<void> {
+    const damaged = (what: string): DamagedError =>
+      new DamagedError("template", { file: basename(path), what }, `template ${templateId}`);
+    try {
+      await access(path);
+    } catch (err) {
+      if (errnoOf(err) === "ENOENT") throw damaged("is missing");
+      throw err;
+    }
+    const found = await digest(path);
+    if (found !== expected) throw damaged(otherContents(found, expected));
   }
 }

@@ -1,0 +1,72 @@
+import { rm } from "node:fs/promises";
+import type { Clock } from "../../lib/clock.ts";
+import type { Limiter } from "../../lib/limiter.ts";
+import { pause } from "../../lib/pause.ts";
+import { HostError } from "../host-client.ts";
+import { cloneWithLayer, layersOf, type Snapshot, sealLayers } from "../snapshot/snapshot.ts";
+import type { Verifier } from "../snapshot/verifier.ts";
+import type { RestorePoints } from "./restore-points.ts";
+
+export interface AsleepDeps {
+  readonly verifier: Verifier;
+  readonly limiter: Limiter;
+  readonly clock: Clock;
+  /** One durable layer at `out` in place of many, oldest first. */
+  readonly mergeLayers: (
+    out: string,
+    diskBytes: number,
+    layers: readonly string[],
+    signal: AbortSignal,
+  ) => Promise<void>;
+}
+
+export interface Sleeper {
+  readonly points: RestorePoints;
+  /** Of the newest restore point. */
+  readonly number: number;
+  readonly diskBytes: () => Promise<number>;
+  /** A file that may be made and removed. */
+  readonly scratch: string;
+  /** It sleeps at the restore point of this number from here on. */
+  readonly moveTo: (number: number) => Promise<void>;
+}
+
+/** Layers that a disk consists of; more are merged while the microvm sleeps. */
+export const MAX_LAYERS = 8;
+/** A microvm that has slept for so long is likely to sleep on. */
+const CHECK_AFTER_MS = 1000;
+
+/** What is done for a microvm while it sleeps: many layers of its disk become one, and its restore point is read as a whole. */
+export async function careForSleeper(sleeper: Sleeper, deps: AsleepDeps, signal: AbortSignal): Promise<void> {
+  const { points } = sleeper;
+  let { number } = sleeper;
+  const snapshot = await points.open(number).catch(ignoreRefusal);
+  if (snapshot && snapshot.manifest.layers.length > MAX_LAYERS) {
+    // What is damaged would become somebody's whole disk. And it is not put off: each suspension adds a layer.
+    await deps.verifier.require(snapshot, signal);
+    number = await mergeLayers(snapshot, sleeper, deps, signal);
+  } else if (!(await points.unchecked(number))) return;
+  await pause(deps.clock, CHECK_AFTER_MS, signal);
+  await points.check(number, undefined, signal);
+}
+
+/** Another snapshot of the same moment takes the place of the one whose disk has become many layers. */
+async function mergeLayers(snapshot: Snapshot, sleeper: Sleeper, deps: AsleepDeps, signal: AbortSignal) {
+  const { points, number, scratch, moveTo } = sleeper;
+  const diskBytes = await sleeper.diskBytes();
+  await rm(scratch, { force: true });
+  try {
+    await deps.limiter.run("idle", signal, () => deps.mergeLayers(scratch, diskBytes, layersOf(snapshot), signal));
+    signal.throwIfAborted();
+    await sealLayers(await points.add(number + 1, (path) => cloneWithLayer(snapshot, scratch, path)));
+    await moveTo(number + 1);
+    return number + 1;
+  } finally {
+    await rm(scratch, { force: true });
+  }
+}
+
+/** Why a restore point cannot be used is said by its state, and to whoever resumes it. */
+export function ignoreRefusal(err: unknown): undefined {
+  if (!(err instanceof HostError)) throw err;
+}

@@ -42,8 +42,7 @@ export async function careForSleeper(sleeper: Sleeper, deps: AsleepDeps, signal:
   let { number } = sleeper;
   const snapshot = await points.open(number).catch(ignoreRefusal);
   if (snapshot && snapshot.manifest.layers.length > MAX_LAYERS) {
-    // What is damaged would become somebody's whole disk. And it is not put off: each suspension adds a layer.
-    await deps.verifier.require(snapshot, signal);
+    // Not put off: each suspension adds a layer.
     number = await mergeLayers(snapshot, sleeper, deps, signal);
   } else if (!(await points.unchecked(number))) return;
   await pause(deps.clock, CHECK_AFTER_MS, signal);
@@ -56,7 +55,13 @@ async function mergeLayers(snapshot: Snapshot, sleeper: Sleeper, deps: AsleepDep
   const diskBytes = await sleeper.diskBytes();
   await rm(scratch, { force: true });
   try {
-    await deps.limiter.run("idle", signal, () => deps.mergeLayers(scratch, diskBytes, layersOf(snapshot), signal));
+    await deps.limiter.run("idle", signal, async () => {
+      const parts = await Promise.allSettled([
+        deps.mergeLayers(scratch, diskBytes, layersOf(snapshot), signal),
+        deps.verifier.requireLayers(snapshot, signal), // what is damaged would become part of a good one
+      ]);
+      for (const part of parts) if (part.status === "rejected") throw part.reason;
+    });
     signal.throwIfAborted();
     await sealLayers(await points.add(number + 1, (path) => cloneWithLayer(snapshot, scratch, path)));
     await moveTo(number + 1);

@@ -1,112 +1,21 @@
-import {
-  copyFile,
-  link,
-  mkdir,
-  mkdtemp,
-  readdir,
-  readFile,
-  rm,
-  stat,
-  truncate,
-  utimes,
-  writeFile,
-} from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, mkdir, readdir, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { systemClock } from "../../lib/clock.ts";
 import { Limiter } from "../../lib/limiter.ts";
 import { createLog } from "../../lib/log.ts";
-import { hashFile } from "../artifacts.ts";
 import { DamagedError } from "../host-client.ts";
-import type { Checksums } from "./checksums.ts";
 import { parseSnapshotManifest, type SnapshotManifest, snapshotManifestText } from "./manifest.ts";
-import { cloneSnapshot, type Snapshot, writeSnapshot } from "./snapshot.ts";
-import { readVerification } from "./verification.ts";
+import { checksums, flip, snapshotsIn } from "./snapshot.fixture.ts";
+import { cloneSnapshot, type Snapshot } from "./snapshot.ts";
+import { readVerification, type Verification } from "./verification.ts";
 import { Verifier } from "./verifier.ts";
 
 const { signal } = new AbortController();
-
-/** As the helper does it. */
-const checksums: Checksums = async (paths) =>
-  await Promise.all(
-    paths.map(async (path) => {
-      read.push(path);
-      const st = await stat(path, { bigint: true }).catch(() => undefined);
-      if (!st) return { damage: "is missing" };
-      const sha256 = await hashFile(path);
-      return { sha256, bytes: Number(st.size), inode: String(st.ino), changed: String(st.mtimeNs) };
-    }),
-  );
-const read: string[] = [];
-
-let dir: string;
-let verifier: Verifier;
-beforeEach(async () => {
-  dir = await mkdtemp(join(tmpdir(), "torpor-verify-"));
-  verifier = new Verifier({ checksums, limiter: new Limiter(1), clock: systemClock, log: createLog("silent") });
-  read.length = 0;
-});
-afterEach(() => rm(dir, { recursive: true }));
-
-/** A snapshot with files that are not what a VMM makes, but are written and linked as those are. */
-async function snapshot(
-  name: string,
-  { parent, layers = 2 }: { parent?: Snapshot; layers?: number } = {},
-): Promise<Snapshot> {
-  const disks = join(dir, `${name}-disks`);
-  await mkdir(disks);
-  for (let n = 1; n <= layers; n++) {
-    const file = `disk-${n}.qcow2`;
-    const shared = parent && join(parent.path, file);
-    if (shared && n <= parent.manifest.layers.length) await link(shared, join(disks, file));
-    else await writeFile(join(disks, file), `${name} layer ${n}`.repeat(1000));
-  }
-  const made = await writeSnapshot(join(dir, name), {
-    microvmId: "microvm-1",
-    templateId: "template-1",
-    facts: { accelerator: "tcg", vmmVersion: "10", machine: "microvm", cpu: "max" },
-    logSeq: 0,
-    parent,
-    disks,
-    layers,
-    saveMemory: async (out, parents) => {
-      await writeFile(out, `${name} memory on ${parents.length}`);
-      const { size } = await stat(out);
-      const sha256 = await hashFile(out);
-      return {
-        sha256,
-        indexSha256: sha256,
-        bytes: size,
-        dataPages: 1,
-        scannedPages: 1,
-        samePages: 0,
-        livePages: 1 + parents.length,
-      };
-    },
-    saveDevices: async () => {
-      const path = join(dir, `${name}-devices`);
-      await writeFile(path, `${name} devices`);
-      return path;
-    },
-  });
-  await rm(disks, { recursive: true });
-  return made;
-}
-
-const open = (folder: string): Promise<Snapshot> => verifier.open(folder, "microvm-1", signal);
-const check = async (folder: string) => await verifier.check(folder, undefined, signal);
-
-/** Changes a byte and nothing else: not when the file was written. */
-async function flip(path: string): Promise<void> {
-  const { atime, mtime } = await stat(path);
-  const bytes = await readFile(path);
-  bytes[Math.floor(bytes.length / 2)]! ^= 1;
-  await writeFile(path, bytes);
-  // Nanoseconds of a time that was set are gone: its second is what a backup keeps, too.
-  await utimes(path, atime, mtime);
-}
+const { read, verifier, snapshot, at } = snapshotsIn("torpor-verify-");
+const open = (folder: string): Promise<Snapshot> => verifier().open(folder, "microvm-1", signal);
+const check = (folder: string): Promise<Verification> => verifier().check(folder, undefined, signal);
 
 const FILES = ["manifest.json", "devices", "memory-1.diff", "disk-1.qcow2", "disk-2.qcow2"];
 
@@ -136,7 +45,7 @@ describe("reading a snapshot as a whole", () => {
     const slow = new Verifier({
       checksums: async (...args) => {
         stop.abort(new Error("somebody needs it"));
-        return await checksums(...args);
+        return await checksums()(...args);
       },
       limiter: new Limiter(1),
       clock: systemClock,
@@ -205,7 +114,7 @@ describe("a glance at a snapshot", () => {
   test("reads the layers of a copy, and believes what it reads", async () => {
     const { path } = await snapshot("a");
     await check(path);
-    const copy = join(dir, "copy");
+    const copy = at("copy");
     await mkdir(copy);
     for (const file of await readdir(path)) await copyFile(join(path, file), join(copy, file));
     await open(copy);
@@ -225,13 +134,24 @@ describe("a glance at a snapshot", () => {
 test("a clone knows what its original knows, and is whose it is said to be", async () => {
   const original = await snapshot("a");
   const found = await check(original.path);
-  const clone = await cloneSnapshot(original, join(dir, "clone"), "microvm-2");
+  const clone = await cloneSnapshot(original, at("clone"), "microvm-2");
   expect(await readVerification(clone.path)).toEqual(found);
   expect(clone.manifest.microvmId).toBe("microvm-2");
   expect(clone.manifest.layers.map(({ sha256 }) => sha256)).not.toContain(null);
-  expect((await verifier.open(clone.path, "microvm-2", signal)).manifest).toEqual(clone.manifest);
+  expect((await verifier().open(clone.path, "microvm-2", signal)).manifest).toEqual(clone.manifest);
   await expect(open(clone.path)).rejects.toThrow(/manifest\.json of .* is of microvm-2/);
   expect(await readVerification(clone.path)).toMatchObject({ damage: { file: "manifest.json" } });
+});
+
+test("layers that are to be merged are compared with what is known of them", async () => {
+  const made = await snapshot("a");
+  await verifier().requireLayers(made, signal);
+  expect(read).toEqual([]); // nothing is known yet
+  await check(made.path);
+  await verifier().requireLayers(made, signal);
+  await flip(at("a/disk-2.qcow2"));
+  await expect(verifier().requireLayers(made, signal)).rejects.toThrow(/^disk-2/);
+  expect(await readVerification(made.path)).toMatchObject({ damage: { file: "disk-2.qcow2" } });
 });
 
 test("nothing is built on memory that is known to be damaged", async () => {

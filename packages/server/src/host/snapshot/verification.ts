@@ -112,7 +112,17 @@ export async function glance(
     const { st } = stats.find(({ file }) => file === each.file)!;
     if (each.sha256 === null && wasWritten(each, st!.mtimeNs)) return { file: each.file, what: WRITTEN };
   }
-  const known = suspects.filter((each) => each.sha256 !== null);
+  return await layerDamage(folder, suspects, checksums, signal);
+}
+
+/** Reads those layers whose digests are known. */
+export async function layerDamage(
+  folder: string,
+  layers: readonly Layer[],
+  checksums: Checksums,
+  signal: AbortSignal,
+): Promise<Damage | undefined> {
+  const known = layers.filter(({ sha256 }) => sha256 !== null);
   const sums = await checksums(
     known.map(({ file }) => join(folder, file)),
     { cached: true },

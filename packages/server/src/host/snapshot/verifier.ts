@@ -9,6 +9,8 @@ import type { Snapshot } from "./snapshot.ts";
 import {
   type Damage,
   glance,
+  knownLayers,
+  layerDamage,
   MANIFEST,
   readManifest,
   readVerification,
@@ -80,6 +82,18 @@ export class Verifier {
   async require(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
     const { damage } = await this.#verify(snapshot.path, {}, signal);
     if (damage) throw damagedError(snapshot.manifest, damage);
+  }
+
+  /**
+   * Reads the layers of a snapshot whose digests are known, of the page cache: for somebody who reads them, too.
+   * @throws DamagedError
+   */
+  async requireLayers({ path, manifest }: Snapshot, signal: AbortSignal): Promise<void> {
+    const layers = knownLayers(manifest, await readVerification(path));
+    const damage = await layerDamage(path, layers, this.#deps.checksums, signal);
+    if (!damage) return;
+    await this.#note(path, damage);
+    throw damagedError(manifest, damage);
   }
 
   /** Reads a snapshot as a whole when its turn has come and nobody waits for the host. */

@@ -136,7 +136,8 @@ export class LocalHost implements HostClient {
     const instance = this.#instance(spec.microvmId);
     this.#instances.set(spec.microvmId, instance);
     try {
-      const origin = spec.checkpointId === undefined ? undefined : await this.#checkpoint(spec.checkpointId, signal);
+      const origin =
+        spec.checkpointId === undefined ? undefined : await this.#checkpoint(spec.checkpointId, undefined, signal);
       return await instance.launch(spec, origin, signal);
     } catch (err) {
       this.#instances.delete(spec.microvmId);
@@ -196,7 +197,7 @@ export class LocalHost implements HostClient {
   }
 
   async rollback(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<Receipt> {
-    return await this.#require(microvmId).rollback(await this.#checkpoint(checkpointId, signal), signal);
+    return await this.#require(microvmId).rollback(await this.#checkpoint(checkpointId, microvmId, signal), signal);
   }
 
   async connect(microvmId: string, port: number, signal: AbortSignal): Promise<Duplex> {
@@ -283,11 +284,14 @@ export class LocalHost implements HostClient {
     });
   }
 
-  /** @throws HostError `not_found`, DamagedError */
-  async #checkpoint(checkpointId: string, signal: AbortSignal): Promise<Snapshot> {
+  /**
+   * @param owner the microvm that it must be of
+   * @throws HostError `not_found`, DamagedError
+   */
+  async #checkpoint(checkpointId: string, owner: string | undefined, signal: AbortSignal): Promise<Snapshot> {
     if (!(await this.checkpoints()).includes(checkpointId))
       throw new HostError("not_found", `checkpoint ${checkpointId} is not on this host`);
-    return await this.#deps.verifier.open(this.#deps.layout.checkpoint(checkpointId), undefined, signal);
+    return await this.#deps.verifier.open(this.#deps.layout.checkpoint(checkpointId), owner, signal);
   }
 
   #require(microvmId: string): Instance {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What a suspend and a resume wait for, by how much the guest wrote: in scattered runs, as guests do.
@@ -93,7 +95,38 @@ func BenchmarkMemory(b *testing.B) {
 		b.Run(fmt.Sprintf("load-two/%dMiB", mib), func(b *testing.B) {
 			load(b, append(quick, fields{"path": second["path"], "indexSha256": second["indexSha256"]}))
 		})
-		g.kill()
+		b.Run(fmt.Sprintf("load-cold/%dMiB", mib), func(b *testing.B) {
+			g.kill() // what is mapped stays in the page cache
+			for range b.N {
+				b.StopTimer()
+				to := startGuest(b, template)
+				for _, path := range []string{template, first["path"].(string)} {
+					evict(b, path)
+				}
+				b.StartTimer()
+				w.must("load", fields{"pid": to.pid, "template": template, "files": quick})
+				b.StopTimer()
+				to.kill()
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// evict takes a file out of the page cache.
+func evict(b *testing.B, path string) {
+	b.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	// What has not been written yet stays.
+	if err := unix.Fsync(int(f.Fd())); err != nil {
+		b.Fatal(err)
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		b.Fatal(err)
 	}
 }
 

@@ -54,6 +54,10 @@ func loadMemory(r loadRequest) (answer loadAnswer, err error) {
 	}
 	defer c.Close()
 	var group failFast
+	group.run(func() error {
+		readAhead(template, c.segments)
+		return nil
+	})
 	for i, f := range r.Files {
 		if f.Sha256 != "" {
 			group.run(func() error { return c.files[i].checkDigest(f.Sha256) })

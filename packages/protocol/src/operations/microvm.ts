@@ -20,7 +20,7 @@ import { logging, microvmImageIdentifier, nonBlankString, roleArn, version } fro
 const networkConnectorList = list(string({ min: 1, max: 2048 }), { max: 10 });
 const idlePolicy = structure({
   maxIdleDurationSeconds: required(integer({ min: 60 })),
-  suspendedDurationSeconds: required(integer()),
+  suspendedDurationSeconds: required(integer({ min: 0 })),
   autoResumeEnabled: required(boolean()),
 });
 const microvmIdentifier = string({ min: 1, max: 256 });

@@ -77,6 +77,12 @@ describe("violations are told in the service's words", () => {
         "Value null at 'idlePolicy.suspendedDurationSeconds' failed to satisfy constraint: Member must not be null",
     ],
     [
+      "a negative duration",
+      "RunMicrovm",
+      { idlePolicy: { maxIdleDurationSeconds: 60, suspendedDurationSeconds: -1, autoResumeEnabled: true } },
+      `${one}Value '-1' at 'idlePolicy.suspendedDurationSeconds' failed to satisfy constraint: Member must have value greater than or equal to 0`,
+    ],
+    [
       "an enumeration",
       "CreateMicrovmImage",
       { cpuConfigurations: [{ architecture: "MIPS" }] },

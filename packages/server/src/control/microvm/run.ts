@@ -90,10 +90,6 @@ export function runHookPayload(payload: string | null | undefined, hooks: Runtim
 
 /** @throws TorporError */
 export function checkIdlePolicy(idlePolicy: IdlePolicy | null): IdlePolicy | null {
-  if (idlePolicy && idlePolicy.suspendedDurationSeconds < 0)
-    throw invalidInput(
-      `The suspendedDurationSeconds of the idle policy must not be negative, got ${idlePolicy.suspendedDurationSeconds}.`,
-    );
   if (idlePolicy && idlePolicy.maxIdleDurationSeconds > MAXIMUM_DURATION_SECONDS)
     throw invalidInput(
       `The maxIdleDurationSeconds of the idle policy must not exceed ${MAXIMUM_DURATION_SECONDS}, got ${idlePolicy.maxIdleDurationSeconds}.`,

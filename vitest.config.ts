@@ -6,7 +6,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["packages/*/src/**/*.test.ts", "packages/*/test/unit/**/*.test.ts"],
+          include: ["packages/*/src/**/*.test.ts", "packages/*/test/unit/**/*.test.ts", "contract/**/*.test.ts"],
           testTimeout: 20_000,
         },
       },

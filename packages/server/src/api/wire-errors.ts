@@ -42,6 +42,9 @@ const TYPES: Readonly<Record<string, readonly [status: number, ...members: strin
   ServiceUnavailableException: [503],
 };
 
+/** Undefined for what is no error of the API. */
+export const statusOf = (type: string): number | undefined => TYPES[type]?.[0];
+
 /** The first that the operation declares is taken; where it declares none of them, the first. */
 const OF_KIND: Readonly<Record<ErrorKind, readonly [string, ...string[]]>> = {
   invalid_input: ["ValidationException", "InvalidParameterValueException"],

@@ -229,6 +229,7 @@ export class World {
   async image(
     name: string,
     input: Partial<Parameters<Control["operations"]["CreateMicrovmImage"]>[0]> = {},
+    by: RequestContext = context(),
   ): Promise<string> {
     const { imageArn: arn } = await this.operations.CreateMicrovmImage(
       {
@@ -238,7 +239,7 @@ export class World {
         codeArtifact: { uri: "s3://bucket/app.zip" },
         ...input,
       },
-      context(),
+      by,
     );
     await this.settled();
     return arn;
@@ -248,8 +249,9 @@ export class World {
   async running(
     imageIdentifier: string,
     input: Partial<Parameters<Control["operations"]["RunMicrovm"]>[0]> = {},
+    by: RequestContext = context(),
   ): Promise<string> {
-    const { microvmId } = await this.operations.RunMicrovm({ imageIdentifier, ...input }, context());
+    const { microvmId } = await this.operations.RunMicrovm({ imageIdentifier, ...input }, by);
     await this.settled();
     return microvmId;
   }

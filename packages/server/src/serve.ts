@@ -12,6 +12,7 @@ import { writeCredentials } from "./control/keys.ts";
 import { openTokenService } from "./control/token/token-service.ts";
 import { openAuthority } from "./endpoint/authority.ts";
 import { createEndpointServer } from "./endpoint/server.ts";
+import type { HostClient } from "./host/host-client.ts";
 import { openHost } from "./host/open-host.ts";
 import { systemClock } from "./lib/clock.ts";
 import type { Log } from "./lib/log.ts";
@@ -21,8 +22,14 @@ import { version } from "./version.ts";
 /**
  * Builds every room of the server, each on those below it, and runs until SIGINT or SIGTERM. What is built later is
  * closed earlier. Microvms outlive the server: the next one adopts them.
+ * @param openMachine gives what runs the microvms; without VMs for tests and benches of all that is above
  */
-export async function serve(config: Config, _origins: Origins, log: Log): Promise<void> {
+export async function serve(
+  config: Config,
+  _origins: Origins,
+  log: Log,
+  openMachine: (config: Config, log: Log, signal: AbortSignal) => Promise<HostClient> = openHost,
+): Promise<void> {
   const stopped = stopSignal(log);
   await using rooms = new AsyncDisposableStack();
   const clock = systemClock;
@@ -30,7 +37,7 @@ export async function serve(config: Config, _origins: Origins, log: Log): Promis
 
   const store = await openStore(join(config.dataDir, "torpor.db"), log);
   rooms.defer(() => store.close());
-  const host = await openHost(config, log, stopped);
+  const host = await openMachine(config, log, stopped);
   rooms.defer(() => host.close());
   const objects = await FileStore.open(join(config.dataDir, "s3"), {
     maxObjectBytes: config.maxObjectBytes,

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import Fastify, { type FastifyError, type FastifyInstance } from "fastify";
+import { errnoOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { errorHeaders, refuse } from "./reply-error.ts";
 import { RequestError } from "./request-error.ts";
@@ -50,7 +51,9 @@ export function createApp(
   });
   app.setErrorHandler((err: FastifyError, request, reply) => {
     const { operation, errors } = request.routeOptions.config;
-    const error = toWireError(ofFramework(err), errors);
+    const gone = isCutOff(request.raw, err);
+    if (gone) log.debug({ requestId: request.id, operation }, "client left during its request");
+    const error = toWireError(gone ? cutOff() : ofFramework(err), errors);
     if (error.unexpected) log.error({ err, requestId: request.id, operation }, "api request failed");
     return reply
       .code(error.status)
@@ -59,6 +62,10 @@ export function createApp(
   });
   return { app, handle };
 }
+
+/** The client has gone in the middle of its request: nobody's error, and nobody will read the answer. */
+const isCutOff = (request: IncomingMessage, err: Error): boolean => !request.complete && errnoOf(err) === "ECONNRESET";
+const cutOff = (): RequestError => new RequestError("bad_http", "The connection ended before the request did.");
 
 /** Fastify's own refusals in our terms; anything else as it is. */
 function ofFramework(err: Error & { readonly code?: string; readonly statusCode?: number }): Error {

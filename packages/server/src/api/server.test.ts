@@ -1,9 +1,10 @@
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import * as aws from "@aws-sdk/client-lambda-microvms";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { systemClock } from "../lib/clock.ts";
+import { createLog } from "../lib/log.ts";
 import { buildApi, IMAGE_ARN, LINES, MICROVM, startApi } from "./api.fixture.ts";
 import type { S3Handler } from "./server.ts";
 import { presigned, signed } from "./sigv4/signer.fixture.ts";
@@ -234,4 +235,20 @@ test("a port that is taken is named, with the setting that changes it", async ()
   await expect(api.listen()).rejects.toThrow(
     `The API cannot listen on 127.0.0.1:${apiPort}: something else listens there. End it, or choose another port with api-port.`,
   );
+});
+
+test("a client that leaves in the middle of its request is no error of the server's", async () => {
+  const log = createLog("silent");
+  const logged = vi.spyOn(log, "error");
+  const left = Promise.withResolvers<unknown>();
+  vi.spyOn(log, "debug").mockImplementation((_, message) => left.resolve(message));
+  const { port } = await startApi({ log });
+  const socket = connect(port, "127.0.0.1");
+  socket.write(
+    "POST /2025-09-09/microvms HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\nhalf",
+  );
+  await once(socket, "data"); // the server waits for the rest
+  socket.destroy();
+  expect(await left.promise).toBe("client left during its request");
+  expect(logged).not.toHaveBeenCalled();
 });

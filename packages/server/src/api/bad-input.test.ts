@@ -297,6 +297,15 @@ describe("HTTP", () => {
     expect(answer.match(/^HTTP\/1\.1/gm)).toHaveLength(1);
   });
 
+  test.each([
+    ["a request that is refused", `HEAD ${RUN} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n`, 400],
+    ["a request that is answered", "GET /torpor/v1/health HTTP/1.1\r\nhost: x\r\n\r\nno HTTP at all\r\n\r\n", 200],
+  ])("has one answer for %s, whatever follows it", async (_, bytes, status) => {
+    const { raw } = await startApi();
+    const answer = await raw(bytes);
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual([`HTTP/1.1 ${status}`]);
+  });
+
   test("99 header lines are fine, and so is HTTP/1.0", async () => {
     const { raw } = await startApi();
     expect(await raw(get(`host: x\r\n${"x-a: 1\r\n".repeat(97)}`))).toMatch(/^HTTP\/1\.1 200 /);

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import type { Config } from "../config.ts";
 import type { AccessKeys, Operations } from "../control/request-context.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -66,7 +67,9 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const limits = { ...LIMITS, ...options.limits };
   const closing = new AbortController();
   const abandoned = new AbortController();
-  const server = hardenedServer(limits);
+  /** What was asked last on a connection, until it is answered; for ever when the answer ends the connection. */
+  const answering = new WeakMap<Duplex, ServerResponse>();
+  const server = hardenedServer(limits, answering);
   const { app, handle } = createApp(server, log);
   const identify = createIdentify({ keys: options.keys, clock, region: config.region, abandoned: abandoned.signal });
   registerOperations(app, options.operations, identify);
@@ -80,11 +83,14 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   await app.ready();
 
   const dispatch = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
+    const refusal = refusalOf(request);
+    const { socket } = request;
+    answering.set(socket, response);
     response.once("close", () => {
+      if (!refusal && answering.get(socket) === response) answering.delete(socket);
       // Node has looked for idle connections already: those that were busy then are left to us.
       if (closing.signal.aborted) setImmediate(() => server.closeIdleConnections());
     });
-    const refusal = refusalOf(request);
     if (refusal) refuse(response, refusal, randomUUID());
     else if (isForS3(request)) void answerS3(s3, request, response, log);
     else {
@@ -124,7 +130,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   };
 }
 
-function hardenedServer(limits: Limits): Server {
+function hardenedServer(limits: Limits, answering: WeakMap<Duplex, ServerResponse>): Server {
   const server = createServer({
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: limits.headersMs,
@@ -141,6 +147,13 @@ function hardenedServer(limits: Limits): Server {
   server.maxConnections = limits.connections;
   server.on("clientError", (err, socket) => {
     if (!socket.writable || errnoOf(err) === "ECONNRESET") return void socket.destroy();
+    const answer = answering.get(socket);
+    if (answer?.req.complete && !answer.closed) {
+      // What follows the request is no HTTP: that must not get in between it and its answer.
+      answer.once("close", () => socket.destroy());
+      return;
+    }
+    if (answer?.headersSent) return void socket.destroy();
     refuseSocket(socket, ofParser(errnoOf(err)), randomUUID());
   });
   return server;

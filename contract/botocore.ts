@@ -1,4 +1,4 @@
-import { enumFact, type Facts, lengthFact, NONE, type OperationFacts, type Service } from "./facts.ts";
+import { enumFact, type Facts, NONE, type OperationFacts, type Service } from "./facts.ts";
 
 /** What is used here of a model in the format of botocore's `service-2.json`. */
 export interface BotocoreModel {
@@ -114,7 +114,7 @@ function ofShape(shape: BotocoreShape): Facts {
       return {
         type: "string",
         sensitive: String(shape.sensitive ?? false),
-        min: lengthFact(shape.min),
+        min: bound(shape.min),
         max: bound(shape.max),
         pattern: shape.pattern ?? NONE,
       };
@@ -123,7 +123,7 @@ function ofShape(shape: BotocoreShape): Facts {
       return { type: "integer", min: bound(shape.min), max: bound(shape.max) };
     case "list":
     case "map":
-      return { type: shape.type, min: lengthFact(shape.min), max: bound(shape.max) };
+      return { type: shape.type, min: bound(shape.min), max: bound(shape.max) };
     case "timestamp":
       return { type: "timestamp", format: shape.timestampFormat ?? "unixTimestamp" };
     case "structure":

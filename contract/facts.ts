@@ -41,6 +41,3 @@ export const NONE = "none";
 
 /** Enumerations are sets. */
 export const enumFact = (values: readonly string[]): string => values.toSorted().join(", ");
-
-/** Strings, lists and maps are never shorter than nothing: a source may say so or not. */
-export const lengthFact = (min: number | undefined): string => (min ? String(min) : NONE);

@@ -1,5 +1,5 @@
 import type { Member, Members, Operation, Shape } from "../packages/protocol/src/shape.ts";
-import { enumFact, type Facts, lengthFact, NONE, type OperationFacts, type Service } from "./facts.ts";
+import { enumFact, type Facts, NONE, type OperationFacts, type Service } from "./facts.ts";
 
 /**
  * What our operation table says.
@@ -37,8 +37,8 @@ function readMembers(members: Members, prefix: string, top: boolean, into: Map<s
     });
 }
 
-const placeOf = (name: string, { location }: Member): string =>
-  location === "body" ? location : `${location} ${name}`;
+const placeOf = (name: string, { location, queryName = name }: Member): string =>
+  location === "body" ? location : `${location} ${queryName}`;
 
 function readShape(shape: Shape, path: string, into: Map<string, Facts>, facts: Facts): void {
   into.set(path, { ...ofShape(shape), ...facts });
@@ -64,7 +64,7 @@ function ofShape(shape: Shape): Facts {
       return {
         type: "string",
         sensitive: String(shape.sensitive ?? false),
-        min: lengthFact(shape.min),
+        min: bound(shape.min),
         max: bound(shape.max),
         pattern: shape.pattern ?? NONE,
       };
@@ -74,9 +74,9 @@ function ofShape(shape: Shape): Facts {
       return { type: "integer", min: bound(shape.min), max: bound(shape.max) };
     case "list":
     case "map":
-      return { type: shape.type, min: lengthFact(shape.min), max: bound(shape.max) };
+      return { type: shape.type, min: bound(shape.min), max: bound(shape.max) };
     case "timestamp":
-      return { type: "timestamp", format: "unixTimestamp" };
+      return { type: "timestamp", format: shape.format ?? "unixTimestamp" };
     case "boolean":
     case "structure":
     case "union":

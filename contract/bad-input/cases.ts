@@ -6,7 +6,7 @@ import {
   shapeOf,
 } from "../botocore.ts";
 import { invalidValues, mistypedValues, validValue } from "./samples.ts";
-import { type Json, javaBuckets, message, ofMembers } from "./wording.ts";
+import { camelCase, type Json, javaBuckets, message, ofMembers } from "./wording.ts";
 
 /** A request that has to be refused, and how. */
 export interface BadInput {
@@ -100,8 +100,9 @@ export function* badInputs(model: BotocoreModel, operation: BotocoreOperation, k
 
 /** Each two of the members, and all of them, but for those whose order is not known. */
 function* together({ members = {} }: BotocoreShape, names: readonly string[]): Generator<readonly string[]> {
-  const first = javaBuckets(Object.keys(members))
-    .map((bucket) => bucket.find((name) => names.includes(name)))
+  const bySpelling = new Map(Object.keys(members).map((name) => [camelCase(name), name]));
+  const first = javaBuckets([...bySpelling.keys()])
+    .map((bucket) => bucket.map((spelling) => bySpelling.get(spelling)!).find((name) => names.includes(name)))
     .filter((name) => name !== undefined);
   for (const [i, one] of first.entries()) for (const other of first.slice(i + 1)) yield [other, one];
   if (first.length > 2) yield first.toReversed();

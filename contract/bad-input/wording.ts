@@ -48,10 +48,12 @@ export function ofMembers(
   prefix: string,
 ): string[] {
   const members = structure.members ?? {};
-  return javaBuckets(Object.keys(members))
+  const bySpelling = new Map(Object.keys(members).map((name) => [camelCase(name), name]));
+  return javaBuckets([...bySpelling.keys()])
     .flat()
-    .flatMap((name) => {
-      const path = prefix + camelCase(name);
+    .flatMap((spelling) => {
+      const name = bySpelling.get(spelling)!;
+      const path = prefix + spelling;
       const given = value[name] ?? null;
       if (given !== null) return violations(model, shapeOf(model, members[name]!.shape), given, path);
       if (!structure.required?.includes(name)) return [];
@@ -65,7 +67,7 @@ export function message(clauses: readonly string[]): string {
 }
 
 /** Messages spell members so, also where the wire does not: Lambda Core's were recorded like this. */
-const camelCase = (name: string): string => name.charAt(0).toLowerCase() + name.slice(1);
+export const camelCase = (name: string): string => name.charAt(0).toLowerCase() + name.slice(1);
 
 function clause(model: BotocoreModel, shape: BotocoreShape, value: Json, path: string, constraint: string): string {
   const shown = isSensitive(model, shape) ? "Value" : `Value '${cut(java(value))}'`;
@@ -93,8 +95,7 @@ function constraints(shape: BotocoreShape): Constraint[] {
   const found: Constraint[] = [];
   if (max !== undefined)
     found.push({ text: `Member must have ${what} less than or equal to ${max}`, holds: (value) => size(value) <= max });
-  // That nothing is shorter than nothing goes without saying.
-  if (min !== undefined && (min > 0 || what === "value"))
+  if (min !== undefined)
     found.push({
       text: `Member must have ${what} greater than or equal to ${min}`,
       holds: (value) => size(value) >= min,

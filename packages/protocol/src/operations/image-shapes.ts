@@ -1,6 +1,6 @@
 /** Shapes of images, their versions and builds. */
 import { enumeration, integer, list, map, optional, required, string, structure, timestamp, union } from "../shape.ts";
-import { logging, nonBlankString, roleArn, version } from "./shapes.ts";
+import { logging, nonBlankString, roleArn, tags, version } from "./shapes.ts";
 
 const codeArtifact = union({ uri: optional(nonBlankString) });
 export const imageName = string({ min: 1, max: 64, pattern: "[a-zA-Z0-9-_]+" });
@@ -8,7 +8,7 @@ export const imageName = string({ min: 1, max: 64, pattern: "[a-zA-Z0-9-_]+" });
 export const architecture = enumeration(["ARM_64", "X86_64"]);
 const cpuConfiguration = structure({ architecture: required(architecture) });
 const resources = structure({ minimumMemoryInMiB: required(integer()) });
-const resourcesList = list(resources, { max: 1 });
+const resourcesList = list(resources, { min: 0, max: 1 });
 const capabilityList = list(enumeration(["ALL"]));
 const hookState = enumeration(["DISABLED", "ENABLED"]);
 const microvmHooks = structure({
@@ -34,12 +34,8 @@ const hooks = structure({
 });
 const environmentVariableMap = map(
   string({ min: 1, max: 256, pattern: "[^\\s]+" }),
-  string({ max: 4096, sensitive: true }),
-  { max: 50 },
-);
-export const tags = map(
-  string({ min: 1, max: 128, pattern: "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)" }),
-  string({ max: 256, pattern: "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)" }),
+  string({ min: 0, max: 4096, sensitive: true }),
+  { min: 0, max: 50 },
 );
 /** What a version is built from: the same members, of the same meaning, wherever a configuration is given or told. */
 export const imageConfiguration = {
@@ -49,7 +45,7 @@ export const imageConfiguration = {
   baseImageVersion: optional(version),
   description: optional(string()),
   logging: optional(logging),
-  egressNetworkConnectors: optional(list(string({ min: 1, max: 2048 }), { max: 1 })),
+  egressNetworkConnectors: optional(list(string({ min: 1, max: 2048 }), { min: 0, max: 1 })),
   cpuConfigurations: optional(list(cpuConfiguration)),
   resources: optional(resourcesList),
   additionalOsCapabilities: optional(capabilityList),

@@ -11,8 +11,8 @@ import {
   structure,
   timestamp,
 } from "../shape.ts";
-import { imageConfiguration, imageName, microvmImageState, tags } from "./image-shapes.ts";
-import { microvmImageIdentifier, nonBlankString } from "./shapes.ts";
+import { imageConfiguration, imageName, microvmImageState } from "./image-shapes.ts";
+import { microvmImageIdentifier, nonBlankString, tags } from "./shapes.ts";
 
 const microvmImageSummary = structure({
   imageArn: required(nonBlankString),

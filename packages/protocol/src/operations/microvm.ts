@@ -17,7 +17,7 @@ import {
 } from "../shape.ts";
 import { logging, microvmImageIdentifier, nonBlankString, roleArn, version } from "./shapes.ts";
 
-const networkConnectorList = list(string({ min: 1, max: 2048 }), { max: 10 });
+const networkConnectorList = list(string({ min: 1, max: 2048 }), { min: 0, max: 10 });
 const idlePolicy = structure({
   maxIdleDurationSeconds: required(integer({ min: 60 })),
   suspendedDurationSeconds: required(integer({ min: 0 })),
@@ -47,10 +47,14 @@ const portSpecification = union({
   allPorts: optional(structure({})),
 });
 
-const tokenParts = map(string({ min: 1, max: 256, pattern: "[^\\s]+" }), string({ max: 8000, sensitive: true }), {
-  min: 1,
-  max: 10,
-});
+const tokenParts = map(
+  string({ min: 1, max: 256, pattern: "[^\\s]+" }),
+  string({ min: 0, max: 8000, sensitive: true }),
+  {
+    min: 1,
+    max: 10,
+  },
+);
 
 export const MICROVM_OPERATIONS = {
   RunMicrovm: operation({
@@ -65,7 +69,7 @@ export const MICROVM_OPERATIONS = {
       executionRoleArn: optional(roleArn),
       idlePolicy: optional(idlePolicy),
       logging: optional(logging),
-      runHookPayload: optional(string({ max: 4096, sensitive: true })),
+      runHookPayload: optional(string({ min: 0, max: 4096, sensitive: true })),
       maximumDurationInSeconds: optional(integer({ min: 1, max: 28800 })),
       clientToken: idempotencyToken(string({ min: 1, max: 128 })),
     },

@@ -17,7 +17,7 @@ import {
   structure,
   union,
 } from "../shape.ts";
-import { tags } from "./tag.ts";
+import { tags } from "./shapes.ts";
 
 const ARN_PATTERN =
   "arn:aws[a-zA-Z-]*:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:network-connector:[a-zA-Z0-9-_]+(:[1-9]|[1-9][0-9]+)?";

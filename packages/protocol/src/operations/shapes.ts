@@ -1,5 +1,5 @@
 /** Shapes that several resources have in common. */
-import { optional, string, structure, union } from "../shape.ts";
+import { map, optional, string, structure, union } from "../shape.ts";
 
 export const nonBlankString = string({ min: 1, max: 2048, pattern: "[^\\s]+" });
 export const roleArn = string({
@@ -15,3 +15,6 @@ const cloudWatchLogging = structure({
 });
 export const logging = union({ disabled: optional(loggingDisabled), cloudWatch: optional(cloudWatchLogging) });
 export const microvmImageIdentifier = string({ min: 1, max: 256 });
+const TAG_TEXT = "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)";
+export const tagKey = string({ min: 1, max: 128, pattern: TAG_TEXT });
+export const tags = map(tagKey, string({ min: 0, max: 256, pattern: TAG_TEXT }));

@@ -1,8 +1,5 @@
-import { list, map, operation, optional, path, required, requiredQuery, string } from "../shape.ts";
-
-const TAG_TEXT = "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)";
-const tagKey = string({ min: 1, max: 128, pattern: TAG_TEXT });
-export const tags = map(tagKey, string({ max: 256, pattern: TAG_TEXT }));
+import { list, operation, optional, path, required, requiredQuery, string } from "../shape.ts";
+import { tagKey, tags } from "./shapes.ts";
 
 /** Of all of Lambda; here, images and network connectors exist. */
 const taggableResource = string({

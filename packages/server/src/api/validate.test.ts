@@ -125,7 +125,7 @@ describe("violations are told in the service's words", () => {
       "CreateMicrovmImage",
       { tags: { team: "a\tb" } },
       `${one}Value '{team=a\tb}' at 'tags' failed to satisfy constraint: Map value must satisfy constraint: ` +
-        "[Member must have length less than or equal to 256, Member must satisfy regular expression pattern: ([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)]",
+        "[Member must have length less than or equal to 256, Member must have length greater than or equal to 0, Member must satisfy regular expression pattern: ([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)]",
     ],
     [
       "a union without a member",

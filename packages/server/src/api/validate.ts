@@ -92,7 +92,7 @@ function constraintsOf(shape: Shape): readonly Constraint[] {
     case "union":
       return [
         {
-          text: `Member must have exactly one of the members: [${Object.keys(shape.members).join(", ")}]`,
+          text: `Member must have exactly one of the members: [${Object.keys(shape.members).map(spelled).join(", ")}]`,
           holds: (value) => Object.keys(asRecord(value)).length === 1,
         },
       ];

@@ -46,7 +46,8 @@ export function createS3Handler(options: S3HandlerOptions): S3Handler {
     } catch (err) {
       const refusal = toS3Error(err);
       if (isClientGone(err)) log.debug({ err }, "s3 client went away");
-      else if (refusal.status >= 500) log.error({ err, method: incoming.method }, "s3 request failed");
+      else if (refusal.status >= 500 && refusal.code !== "NotImplemented")
+        log.error({ err, method: incoming.method }, "s3 request failed");
       if (!response.destroyed) reply.error(refusal, incoming.url?.split("?", 1)[0] ?? "");
     }
   };

@@ -31,7 +31,8 @@ import {
   UploadPartCommand,
   UploadPartCopyCommand,
 } from "@aws-sdk/client-s3";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { createLog } from "../../lib/log.ts";
 import { ALICE, BOB, startServer, type TestServer } from "./server.fixture.ts";
 
 async function withBucket(): Promise<{ at: TestServer; s3: S3Client }> {
@@ -120,6 +121,16 @@ describe("buckets, with the SDK", () => {
       s3.send(new PutObjectAclCommand({ Bucket: "bucket", Key: "k", ACL: "public-read" })),
     ).rejects.toMatchObject({ name: "NotImplemented", $metadata: { httpStatusCode: 501 } });
     expect(await get(s3, "k")).toBe("x");
+  });
+
+  test("what S3 has and this has not is no error of the server's", async () => {
+    const log = createLog("silent");
+    vi.spyOn(log, "child").mockReturnValue(log as never); // its type is of another set of levels
+    const logged = vi.spyOn(log, "error");
+    const { client } = await startServer({ log });
+    const acl = new PutObjectAclCommand({ Bucket: "bucket", Key: "k", ACL: "public-read" });
+    await expect(client().send(acl)).rejects.toMatchObject({ name: "NotImplemented" });
+    expect(logged).not.toHaveBeenCalled();
   });
 });
 

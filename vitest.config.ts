@@ -11,6 +11,15 @@ export default defineConfig({
         },
       },
       {
+        // Clients of AWS that are not ours, from PyPI (scripts/clients.sh), against a whole server without VMs.
+        test: {
+          name: "clients",
+          include: ["packages/*/test/clients/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 300_000,
+        },
+      },
+      {
         // Real VMs, emulated where there is no KVM: one file at a time, so that they do not starve each other.
         test: {
           name: "vm",

@@ -12,7 +12,7 @@ set -euo pipefail
 export HOME=${HOME:-$ROOT/.torpor} # Go and npm keep their caches there
 export DEBIAN_FRONTEND=${DEBIAN_FRONTEND:-noninteractive}
 ARTIFACTS=${TORPOR_ARTIFACTS_DIR:-/var/cache/torpor/artifacts}
-PACKAGES=(mmdebstrap debian-archive-keyring e2fsprogs iproute2 nftables procps util-linux curl zstd xz-utils lz4 ca-certificates)
+PACKAGES=(mmdebstrap debian-archive-keyring e2fsprogs iproute2 nftables procps util-linux python3-venv curl zstd xz-utils lz4 ca-certificates)
 QEMU_MAJOR=10
 
 # as_root COMMAND…: runs it as root, or says what root has to do.

@@ -18,8 +18,8 @@ import {
 } from "../../packages/server/src/host/driver/qemu/arguments.ts";
 import { GuestMemory } from "../../packages/server/src/host/driver/qemu/guest-memory.ts";
 import { loadDevices } from "../../packages/server/src/host/driver/qemu/prepared.ts";
+import { emptyQcow2 } from "../../packages/server/src/host/driver/qemu/qcow2.ts";
 import { Qmp } from "../../packages/server/src/host/driver/qemu/qmp.ts";
-import { emptyQcow2 } from "../../packages/server/src/host/snapshot/qcow2.ts";
 import { createLog } from "../../packages/server/src/lib/log.ts";
 import { get } from "../lab/http.ts";
 import type { Template } from "../lab/server.ts";

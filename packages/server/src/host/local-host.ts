@@ -26,7 +26,7 @@ import {
 import { Instance, type InstanceDeps } from "./instance/instance.ts";
 import { WorkloadLog } from "./instance/workload-log.ts";
 import { type HostLayout, namesIn } from "./layout.ts";
-import type { SlotPool } from "./network/slot-pool.ts";
+import type { Slots } from "./network/slot-pool.ts";
 import { Scrub } from "./scrub.ts";
 import type { Snapshot } from "./snapshot/snapshot.ts";
 import { readVerification, restorePointState } from "./snapshot/verification.ts";
@@ -35,10 +35,8 @@ import { callUntilReady, type TemplateBuilder } from "./template/template-builde
 export interface LocalHostDeps extends InstanceDeps {
   readonly facts: HostFacts;
   readonly layout: HostLayout;
-  readonly slots: SlotPool;
+  readonly slots: Slots;
   readonly builder: TemplateBuilder;
-  /** What the driver works with and is ended with the host. */
-  readonly memory: AsyncDisposable;
   /** After how many days restore points are read as a whole again; 0: never. */
   readonly scrubDays: number;
 }
@@ -246,13 +244,13 @@ export class LocalHost implements HostClient {
   }
 
   async close(): Promise<void> {
-    const { supply, warm, slots } = this.#deps;
+    const { supply, warm, slots, driver } = this.#deps;
     await this.#scrub.close();
     await supply.close();
     await warm.close();
     for (const instance of this.#instances.values()) await instance.detach();
     await slots.close();
-    await this.#deps.memory[Symbol.asyncDispose]();
+    await driver[Symbol.asyncDispose]();
   }
 
   /** Restores a copy and asks it; what it writes is thrown away. */

@@ -1,21 +1,18 @@
-import { access, constants, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
-import { join } from "node:path";
 import type { Config } from "../config.ts";
-import { systemClock } from "../lib/clock.ts";
-import { errnoOf, messageOf, TorporError } from "../lib/errors.ts";
+import { type Clock, systemClock } from "../lib/clock.ts";
+import { TorporError } from "../lib/errors.ts";
 import { Limiter } from "../lib/limiter.ts";
 import type { Log } from "../lib/log.ts";
-import { run } from "../lib/run.ts";
 import { type GuestArtifacts, loadGuestArtifacts } from "./artifacts.ts";
-import { createBuilder } from "./builder/builder.ts";
-import { probeKvm, type Verdict } from "./driver/qemu/accelerator.ts";
-import { GuestMemory } from "./driver/qemu/guest-memory.ts";
-import { QemuDriver, qemuVersion } from "./driver/qemu/qemu-driver.ts";
+import { type Builder, createBuilder } from "./builder/builder.ts";
+import type { Driver } from "./driver/driver.ts";
+import { openDriver } from "./driver/open-driver.ts";
 import type { HostFacts } from "./host-client.ts";
 import { HostLayout } from "./layout.ts";
 import { LocalHost } from "./local-host.ts";
-import { SlotPool } from "./network/slot-pool.ts";
+import { SlotPool, type Slots } from "./network/slot-pool.ts";
 import { helperChecksums } from "./snapshot/checksums.ts";
 import { Verifier } from "./snapshot/verifier.ts";
 import { Cells } from "./supply/cell.ts";
@@ -24,9 +21,6 @@ import { WarmSet } from "./supply/warm.ts";
 import { TemplateBuilder } from "./template/template-builder.ts";
 import { TemplateStore } from "./template/template-store.ts";
 
-/** The oldest VMM whose device state and late options the driver knows. */
-export const QEMU_NEEDED = 10;
-const KVM_PROBE_MS = 8000;
 /** What KVM gives without being asked: peak is four times the baseline, as on AWS. */
 const KVM_BURST = 4;
 const SPARE_SLOTS = 2;
@@ -48,22 +42,8 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     );
   const layout = new HostLayout(config.dataDir);
   const artifacts = await loadGuestArtifacts(config.artifactsDir, config.helperBinary);
-  const version = await requireQemu(config.qemuBinary);
   await layout.create();
-  const { accelerator, reason } = await chooseAccelerator(config, artifacts, version, log, signal);
-  if (accelerator === "tcg")
-    log.warn({ reason }, "microvms are emulated: slower, and no security boundary; run only code that you trust");
-  const burst = config.burst || (accelerator === "kvm" ? KVM_BURST : 1);
-
-  const memory = new GuestMemory(artifacts.helper.path, log);
-  const driver = new QemuDriver({
-    qemu: config.qemuBinary,
-    helper: artifacts.helper.path,
-    memory,
-    accelerator,
-    version,
-    log,
-  });
+  const driver = await openDriver({ settings: config, artifacts, log }, signal);
   const slots = new SlotPool({
     dataDir: config.dataDir,
     cidr: config.slotCidr,
@@ -73,9 +53,29 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     spare: SPARE_SLOTS,
     log,
   });
+  const containers = createBuilder({ config, artifactsDir: config.artifactsDir, log });
+  return await startHost({ config, layout, artifacts, driver, slots, containers, clock: systemClock, log });
+}
+
+/** What a host stands on: each can be another one. */
+export interface HostParts {
+  readonly config: Config;
+  readonly layout: HostLayout;
+  readonly artifacts: GuestArtifacts;
+  readonly driver: Driver;
+  readonly slots: Slots;
+  readonly containers: Builder;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Takes over what an earlier daemon left in the layout's folders, and is ready for calls. */
+export async function startHost(parts: HostParts): Promise<LocalHost> {
+  const { config, layout, artifacts, driver, slots, containers, clock, log } = parts;
+  const { accelerator } = driver.facts;
+  const burst = config.burst || (accelerator === "kvm" ? KVM_BURST : 1);
   const cells = new Cells(layout, slots, log);
   const templates = new TemplateStore(layout, driver, artifacts.helper.path);
-  const containers = createBuilder({ config, artifactsDir: config.artifactsDir, log });
   const builder = new TemplateBuilder({
     layout,
     driver,
@@ -95,12 +95,12 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     architecture: process.arch === "arm64" ? "ARM_64" : "X86_64",
     isolation: accelerator === "kvm" ? "hardware" : "emulated",
     accelerator,
-    vmmVersion: `QEMU ${version}`,
+    vmmVersion: `${driver.facts.vmm} ${driver.facts.vmmVersion}`,
     guestKernelVersion: artifacts.kernel.version,
     agentVersion: artifacts.initramfs.agentVersion,
     burst,
   };
-  const warm = new WarmSet({ maxBytes: warmBytes(config), clock: systemClock, log });
+  const warm = new WarmSet({ maxBytes: warmBytes(config), clock, log });
   const limiter = new Limiter(Math.max(2, 2 * availableParallelism()));
   const supply = new Supply({
     driver,
@@ -108,7 +108,7 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     templates,
     warm,
     limiter,
-    clock: systemClock,
+    clock,
     log,
     poolSize: config.poolSize,
     askFirst: config.poolRequest === "options",
@@ -125,16 +125,13 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     verifier: new Verifier({
       checksums: helperChecksums(artifacts.helper.path),
       limiter,
-      clock: systemClock,
+      clock,
       log,
     }),
     slots,
     builder,
-    memory,
-    mergeLayers: async (out, diskBytes, layers, stop) => {
-      await run(artifacts.helper.path, ["merge-layers", out, String(diskBytes), ...layers], { signal: stop });
-    },
-    clock: systemClock,
+    mergeLayers: (out, diskBytes, layers, stop) => driver.mergeLayers(out, diskBytes, layers, stop),
+    clock,
     standbyMs: config.standbySeconds * 1000,
     reservedDiskMib: config.reservedDiskMib,
     scrubDays: config.scrubDays,
@@ -153,58 +150,3 @@ async function guestMadeAt({ kernel, initramfs }: GuestArtifacts): Promise<Date>
 
 const warmBytes = (config: Pick<Config, "warmMemoryMib">): number =>
   config.warmMemoryMib === 0 ? totalmem() * WARM_PART : config.warmMemoryMib * 2 ** 20;
-
-/** @throws TorporError `unavailable` when it is missing or too old */
-export async function requireQemu(binary: string): Promise<string> {
-  const mend = `install QEMU ${QEMU_NEEDED} or newer (scripts/setup.sh does it), or set qemu-binary`;
-  let version: string;
-  try {
-    version = await qemuVersion(binary);
-  } catch (err) {
-    const what = errnoOf(err) === "ENOENT" ? `${binary} does not exist` : messageOf(err);
-    throw new TorporError("unavailable", `QEMU is missing: ${what}; ${mend}`, { cause: err });
-  }
-  if (Number(version.split(".")[0]) < QEMU_NEEDED)
-    throw new TorporError("unavailable", `QEMU ${version} (${binary}) is too old; ${mend}`);
-  return version;
-}
-
-/** Which accelerator microvms get, and why, for people. */
-export async function chooseAccelerator(
-  config: Pick<Config, "accelerator" | "dataDir" | "qemuBinary">,
-  artifacts: GuestArtifacts,
-  version: string,
-  log: Log,
-  signal: AbortSignal,
-): Promise<{ readonly accelerator: "kvm" | "tcg"; readonly reason: string }> {
-  if (config.accelerator === "tcg") return { accelerator: "tcg", reason: "the setting accelerator says so" };
-  const verdict = await kvmVerdict(config, artifacts, version, log, signal);
-  if (verdict.kvm) return { accelerator: "kvm", reason: verdict.reason };
-  if (config.accelerator === "kvm")
-    throw new TorporError("unavailable", `KVM does not work here, and accelerator is kvm: ${verdict.reason}`);
-  return { accelerator: "tcg", reason: verdict.reason };
-}
-
-async function kvmVerdict(
-  config: Pick<Config, "dataDir" | "qemuBinary">,
-  artifacts: GuestArtifacts,
-  version: string,
-  log: Log,
-  signal: AbortSignal,
-): Promise<Verdict> {
-  try {
-    await access("/dev/kvm", constants.R_OK | constants.W_OK);
-  } catch (err) {
-    return { kvm: false, reason: `/dev/kvm cannot be opened: ${errnoOf(err) ?? messageOf(err)}` };
-  }
-  const options = {
-    qemu: config.qemuBinary,
-    qemuVersion: version,
-    kernel: artifacts.kernel,
-    initramfs: artifacts.initramfs,
-    cacheFile: join(config.dataDir, "kvm.json"),
-    timeoutMs: KVM_PROBE_MS,
-    log,
-  };
-  return await probeKvm(options, signal);
-}

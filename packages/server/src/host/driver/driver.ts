@@ -2,9 +2,12 @@
  * The seam to a VMM. Below it are processes, device state and guest memory; above it are microvms. It knows no HTTP,
  * no SQL and nothing of the workload.
  */
-export interface Driver {
+export interface Driver extends AsyncDisposable {
   readonly facts: DriverFacts;
-  /** A VMM that boots the guest kernel, running when this resolves. Its memory is a file shared with the host. */
+  /**
+   * A VMM that boots the guest kernel, running when this resolves. Its memory is the file `memory` in `dir.run`, shared
+   * with the host.
+   */
   boot(spec: BootSpec, signal: AbortSignal): Promise<Vmm>;
   /**
    * A VMM process with the template's memory mapped privately and no disk yet, which waits for a snapshot: made ahead
@@ -18,12 +21,20 @@ export interface Driver {
   verifyMemory(path: string, sha256: string, signal: AbortSignal): Promise<void>;
   /** The VMM that an earlier daemon left in `dir`; undefined unless pid, start time, name and socket agree. */
   adopt(dir: VmmDir, signal: AbortSignal): Promise<Vmm | undefined>;
-  /** Ends whatever VMM `dir` names, adoptable or not, and waits until it is gone. */
+  /** Ends whatever VMM `dir` names, adoptable or not, and waits until it is gone. None, or no such folder: succeeds. */
   destroy(dir: VmmDir): Promise<void>;
+  /** An empty layer of a disk, in the driver's own format, as a new file. @param diskBytes size that the guest sees */
+  createLayer(path: string, diskBytes: number): Promise<void>;
+  /** One durable layer, as a new file, that reads as these do, oldest first. */
+  mergeLayers(out: string, diskBytes: number, layers: readonly string[], signal: AbortSignal): Promise<void>;
+  /** Ends what the driver works with. VMMs run on. */
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** What a snapshot is compatible with: all of it must be equal at restore. */
 export interface DriverFacts {
+  /** For people. */
+  readonly vmm: string;
   readonly accelerator: "kvm" | "tcg";
   readonly vmmVersion: string;
   readonly machine: string;
@@ -94,9 +105,9 @@ export interface MemoryFile {
 }
 
 export interface RestoreSpec {
-  /** Sealed qcow2 layers in `dir.disks`, oldest first, between the template's disk and the active one. */
+  /** Sealed layers in `dir.disks`, oldest first, between the template's disk and the active one. */
   readonly layers: readonly string[];
-  /** Active qcow2 layer: in `dir.disks`, owned by the slot's uid. */
+  /** Active layer, empty: in `dir.disks`, owned by the slot's uid. */
   readonly activeDisk: string;
   /** Device state; the VMM gets a copy. */
   readonly devices: string;
@@ -154,7 +165,7 @@ export interface Vmm {
    */
   freeze(signal: AbortSignal): Promise<FrozenMemory>;
   /**
-   * What the guest writes to its disk goes into `next` from here on, an empty qcow2 layer in `dir.disks` owned by the
+   * What the guest writes to its disk goes into `next` from here on, an empty layer in `dir.disks` owned by the
    * slot's uid, and no more into the layer before it.
    */
   switchDisk(next: string): Promise<void>;

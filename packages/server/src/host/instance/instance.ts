@@ -439,7 +439,7 @@ export class Instance {
     const { manifest } = await this.#deps.templates.open(this.#requireRecord().templateId);
     const parts = await this.#partsOf(live);
     const layer = live.layer + 1;
-    const next = await createLayer(live.cell, layer, manifest.diskBytes);
+    const next = await createLayer(this.#deps.driver, live.cell, layer, manifest.diskBytes);
     watch.mark("prepare");
     let taken: Capture;
     try {
@@ -498,7 +498,7 @@ export class Instance {
   async #putLayerAbove(live: Live): Promise<Clone> {
     const { manifest } = await this.#deps.templates.open(this.#requireRecord().templateId);
     const layer = live.layer + 1;
-    await live.vmm.switchDisk(await createLayer(live.cell, layer, manifest.diskBytes));
+    await live.vmm.switchDisk(await createLayer(this.#deps.driver, live.cell, layer, manifest.diskBytes));
     await sealLayers(await this.#points.open(this.#requireRecord().snapshot));
     return { ...live, layer };
   }

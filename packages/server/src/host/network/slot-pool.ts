@@ -29,6 +29,9 @@ export interface SlotPoolOptions {
   readonly log: Log;
 }
 
+/** What the host asks of a pool: slots can be made in other ways. */
+export type Slots = Pick<SlotPool, keyof SlotPool>;
+
 /**
  * Network slots: a namespace with a tap for the guest and a veth to the host. A used slot is never handed out again as
  * it is: its namespace is destroyed, and with it every connection and rule that its guest caused.

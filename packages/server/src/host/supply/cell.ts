@@ -1,10 +1,9 @@
-import { chown, rm, writeFile } from "node:fs/promises";
+import { chown, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Log } from "../../lib/log.ts";
-import type { Slot, VmmDir } from "../driver/driver.ts";
+import type { Driver, Slot, VmmDir } from "../driver/driver.ts";
 import { createVmmDir, type HostLayout, newVmmId, resetRunDir } from "../layout.ts";
-import type { SlotPool } from "../network/slot-pool.ts";
-import { emptyQcow2 } from "../snapshot/qcow2.ts";
+import type { Slots } from "../network/slot-pool.ts";
 
 /** What one VMM takes of the host: a folder and a slot. */
 export interface Cell {
@@ -15,10 +14,10 @@ export interface Cell {
 /** Makes cells and takes them back. */
 export class Cells {
   readonly #layout: HostLayout;
-  readonly #slots: SlotPool;
+  readonly #slots: Slots;
   readonly #log: Log;
 
-  constructor(layout: HostLayout, slots: SlotPool, log: Log) {
+  constructor(layout: HostLayout, slots: Slots, log: Log) {
     this.#layout = layout;
     this.#slots = slots;
     this.#log = log;
@@ -59,9 +58,14 @@ export class Cells {
 export const layerName = (number: number): string => `disk-${number}.qcow2`;
 
 /** An empty layer that the cell's VMM may write. */
-export async function createLayer({ dir, slot }: Cell, number: number, diskBytes: number): Promise<string> {
+export async function createLayer(
+  driver: Driver,
+  { dir, slot }: Cell,
+  number: number,
+  diskBytes: number,
+): Promise<string> {
   const path = join(dir.disks, layerName(number));
-  await writeFile(path, emptyQcow2(diskBytes), { flag: "wx", mode: 0o600 });
+  await driver.createLayer(path, diskBytes);
   await chown(path, slot.uid, slot.uid);
   return path;
 }

@@ -312,7 +312,7 @@ export class Supply {
     try {
       const layers = snapshot ? await placeLayers(snapshot, cell.dir.disks) : [];
       const layer = layers.length + 1;
-      const activeDisk = await createLayer(cell, layer, template.manifest.diskBytes);
+      const activeDisk = await createLayer(this.#deps.driver, cell, layer, template.manifest.diskBytes);
       const spec: RestoreSpec = snapshot
         ? { layers, activeDisk, devices: devicesOf(snapshot), memory: memoryOf(snapshot) }
         : { layers, activeDisk, devices: template.files.devices, memory: [] };

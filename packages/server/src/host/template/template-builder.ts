@@ -26,7 +26,7 @@ import {
   type TemplateSpec,
 } from "../host-client.ts";
 import { type HostLayout, resetRunDir } from "../layout.ts";
-import type { SlotPool } from "../network/slot-pool.ts";
+import type { Slots } from "../network/slot-pool.ts";
 import { compatibilityOf } from "../snapshot/manifest.ts";
 import { keepDevices } from "../snapshot/snapshot.ts";
 import type { Cells } from "../supply/cell.ts";
@@ -37,7 +37,7 @@ export interface TemplateBuilderDeps {
   readonly layout: HostLayout;
   readonly driver: Driver;
   readonly cells: Cells;
-  readonly slots: Pick<SlotPool, "resolvConf">;
+  readonly slots: Pick<Slots, "resolvConf">;
   readonly templates: TemplateStore;
   readonly builder: Builder;
   readonly artifacts: GuestArtifacts;

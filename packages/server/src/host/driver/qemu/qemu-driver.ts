@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { open, readFile, stat } from "node:fs/promises";
+import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Cleanup } from "../../../lib/cleanup.ts";
 import { errnoOf, messageOf } from "../../../lib/errors.ts";
@@ -10,6 +10,7 @@ import { bootArguments, cpuModel, INCOMING_ARGUMENTS, JAIL, jailed, MACHINE, mac
 import type { GuestMemory } from "./guest-memory.ts";
 import { PreparedQemu } from "./prepared.ts";
 import { alive, commandLine, identify, type ProcessIdentity } from "./process.ts";
+import { emptyQcow2 } from "./qcow2.ts";
 import { Qmp } from "./qmp.ts";
 import { endProcess, lastWords, QemuVmm, type QemuVmmParts } from "./vmm.ts";
 
@@ -37,6 +38,7 @@ export class QemuDriver implements Driver {
   constructor(options: QemuOptions) {
     this.#options = options;
     this.facts = {
+      vmm: "QEMU",
       accelerator: options.accelerator,
       vmmVersion: options.version,
       machine: MACHINE,
@@ -108,6 +110,18 @@ export class QemuDriver implements Driver {
   async destroy(dir: VmmDir): Promise<void> {
     const record = await readRecord(dir);
     if (record && isOurs(dir, record)) await endProcess(record);
+  }
+
+  async createLayer(path: string, diskBytes: number): Promise<void> {
+    await writeFile(path, emptyQcow2(diskBytes), { flag: "wx", mode: 0o600 });
+  }
+
+  async mergeLayers(out: string, diskBytes: number, layers: readonly string[], signal: AbortSignal): Promise<void> {
+    await run(this.#options.helper, ["merge-layers", out, String(diskBytes), ...layers], { signal });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#options.memory[Symbol.asyncDispose]();
   }
 
   async #spawn(

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { run } from "../../lib/run.ts";
+import { run } from "../../../lib/run.ts";
 import { emptyQcow2 } from "./qcow2.ts";
 
 test.each([8, 16, 32])("qemu-img accepts an empty overlay of %i GiB", async (gib) => {

@@ -1,6 +1,9 @@
 /**
  * The seam to a VMM. Below it are processes, device state and guest memory; above it are microvms. It knows no HTTP,
- * no SQL and nothing of the workload.
+ * no SQL and nothing of the workload. Its promises are tests, which every driver runs: testing/contract.ts.
+ *
+ * A call whose signal aborts throws the signal's reason and leaves no process and no file; a call on a VMM whose process
+ * ends, meanwhile or before, throws. What is made as a new file never takes the place of another one.
  */
 export interface Driver extends AsyncDisposable {
   readonly facts: DriverFacts;
@@ -121,7 +124,7 @@ export interface PreparedVmm {
   /**
    * The VMM holds the snapshot's memory, devices and disk, paused: no instruction has run. When it throws, the process
    * is ended.
-   * @throws SnapshotError when the snapshot is incompatible or corrupt
+   * @throws SnapshotError when it is the snapshot's fault: `incompatible` if the driver can tell that, else `corrupt`
    */
   restore(spec: RestoreSpec, signal: AbortSignal): Promise<Vmm>;
   kill(): Promise<void>;

@@ -1,13 +1,13 @@
 import { constants } from "node:fs";
 import { chown, copyFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { messageOf } from "../../../lib/errors.ts";
+import { errnoOf, messageOf } from "../../../lib/errors.ts";
 import type { PreparedVmm, PrepareSpec, RestoreSpec, Vmm } from "../driver.ts";
 import { SnapshotError } from "../driver.ts";
 import { DISK_DEVICE, diskChain, JAIL, jailed, nodeOf } from "./arguments.ts";
 import { MemoryError } from "./guest-memory.ts";
 import type { Qmp } from "./qmp.ts";
-import { endProcess, lastWords, QemuVmm, type QemuVmmParts } from "./vmm.ts";
+import { endProcess, KILLED, lastWords, QemuVmm, type QemuVmmParts } from "./vmm.ts";
 
 /** Longest time for loading device state; it takes milliseconds. */
 const LOAD_MS = 30_000;
@@ -29,7 +29,7 @@ export class PreparedQemu implements PreparedVmm {
   }
 
   async restore(spec: RestoreSpec, signal: AbortSignal): Promise<Vmm> {
-    const { qmp, dir } = this.#parts;
+    const { qmp, dir, exit } = this.#parts;
     try {
       // Memory and disk must be there when devices are loaded. All of it is awaited: what fails last must not go on
       // behind the back of whoever cleans up.
@@ -44,12 +44,16 @@ export class PreparedQemu implements PreparedVmm {
       signal.throwIfAborted();
       return this.#vmm;
     } catch (err) {
+      const lost = qmp.failure !== undefined;
       const said = await lastWords(dir);
       await this.kill();
       signal.throwIfAborted();
-      if (err instanceof SnapshotError) throw err;
       if (err instanceof MemoryError && err.code === "corrupt")
         throw new SnapshotError("corrupt", err.message, { cause: err });
+      // What else goes wrong says nothing of the snapshot, unless the VMM itself refuses it, or ends from it.
+      if (err instanceof MemoryError || (errnoOf(err) ?? "ENOENT") !== "ENOENT") throw err;
+      if (lost && (await exit) === KILLED)
+        throw new Error(`the VMM ended while it was restored: ${messageOf(err)}`, { cause: err });
       throw new SnapshotError("corrupt", `the VMM refused the snapshot: ${messageOf(err)}${said}`, { cause: err });
     } finally {
       await rm(join(dir.run, DEVICES), { force: true });

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import { Cleanup } from "../../../lib/cleanup.ts";
 import { errnoOf, messageOf } from "../../../lib/errors.ts";
 import type { Log } from "../../../lib/log.ts";
@@ -9,10 +10,10 @@ import type { BootSpec, Driver, DriverFacts, PreparedVmm, PrepareSpec, Slot, Vmm
 import { bootArguments, cpuModel, INCOMING_ARGUMENTS, JAIL, jailed, MACHINE, machineArguments } from "./arguments.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { PreparedQemu } from "./prepared.ts";
-import { alive, commandLine, identify, type ProcessIdentity } from "./process.ts";
+import { alive, commandLine, identify } from "./process.ts";
 import { emptyQcow2 } from "./qcow2.ts";
 import { Qmp } from "./qmp.ts";
-import { endProcess, lastWords, QemuVmm, type QemuVmmParts } from "./vmm.ts";
+import { endProcess, KILLED, lastWords, QemuVmm, type QemuVmmParts } from "./vmm.ts";
 
 export interface QemuOptions {
   readonly qemu: string;
@@ -27,9 +28,13 @@ export interface QemuOptions {
 const ADOPT_MS = 20_000;
 
 /** What is needed to find a VMM again. The helper writes it before it becomes the VMM: there is none without it. */
-interface VmmRecord extends ProcessIdentity {
-  readonly templateMemory: string | null;
-}
+const vmmRecord = z.object({
+  pid: z.number().int().positive(),
+  startTime: z.string(),
+  bootId: z.string(),
+  templateMemory: z.string().nullable(),
+});
+type VmmRecord = z.infer<typeof vmmRecord>;
 
 export class QemuDriver implements Driver {
   readonly facts: DriverFacts;
@@ -47,6 +52,7 @@ export class QemuDriver implements Driver {
   }
 
   async boot(spec: BootSpec, signal: AbortSignal): Promise<Vmm> {
+    signal.throwIfAborted();
     const memory = join(spec.dir.run, "memory");
     await using file = await open(memory, "wx", 0o600);
     await file.truncate(spec.shape.memoryMib * 2 ** 20);
@@ -67,7 +73,12 @@ export class QemuDriver implements Driver {
     ];
     const binds = [`${spec.kernel}:${boot}`, `${spec.initramfs}:${initramfs}`];
     const vmm = new QemuVmm(await this.#spawn(spec.dir, spec.slot, undefined, binds, args, signal));
-    await vmm.run();
+    try {
+      await vmm.run();
+    } catch (err) {
+      await vmm.kill();
+      throw err;
+    }
     return vmm;
   }
 
@@ -99,6 +110,7 @@ export class QemuDriver implements Driver {
     try {
       qmp = await Qmp.connect(join(dir.path, "vmm.sock"), AbortSignal.any([signal, AbortSignal.timeout(ADOPT_MS)]));
     } catch (err) {
+      signal.throwIfAborted();
       this.#options.log.warn({ err, id: dir.id, pid: record.pid }, "vmm does not answer");
       return undefined;
     }
@@ -164,7 +176,9 @@ export class QemuDriver implements Driver {
     child.stderr.destroy();
     child.unref();
     const exit = new Promise<string>((resolve) => {
-      child.once("exit", (code, name) => resolve(name ? `was killed by ${name}` : `ended with status ${code}`));
+      child.once("exit", (code, name) =>
+        resolve(name === "SIGKILL" ? KILLED : name ? `was killed by ${name}` : `ended with status ${code}`),
+      );
     });
     const identity = child.pid === undefined ? undefined : identify(child.pid);
     if (!identity) throw new Error(`the VMM ended at once${await lastWords(dir)}`);
@@ -173,6 +187,7 @@ export class QemuDriver implements Driver {
     try {
       qmp = await Qmp.connect(socket, signal);
     } catch (err) {
+      signal.throwIfAborted();
       throw new Error(`the VMM did not come up: ${messageOf(err)}${await lastWords(dir)}`, { cause: err });
     }
     undo.release();
@@ -182,11 +197,12 @@ export class QemuDriver implements Driver {
 
 const recordFile = (dir: VmmDir): string => join(dir.path, "vmm.json");
 
+/** Undefined when there is none, or it is damaged: it appears whole, so no VMM of ours has written that. */
 async function readRecord(dir: VmmDir): Promise<VmmRecord | undefined> {
   try {
-    return JSON.parse(await readFile(recordFile(dir), "utf8")) as VmmRecord;
+    return vmmRecord.safeParse(JSON.parse(await readFile(recordFile(dir), "utf8"))).data;
   } catch (err) {
-    if (errnoOf(err) === "ENOENT") return undefined;
+    if (errnoOf(err) === "ENOENT" || err instanceof SyntaxError) return undefined;
     throw err;
   }
 }

@@ -12,6 +12,8 @@ import type { Qmp } from "./qmp.ts";
 /** Longest time for saving device state; it takes milliseconds. */
 const SAVE_MS = 30_000;
 const EXIT_POLL_MS = 5;
+/** How a process ended that did not do so by itself: the kernel was short of memory, or somebody wanted it gone. */
+export const KILLED = "was killed by SIGKILL";
 
 export interface QemuVmmParts {
   readonly dir: VmmDir;

@@ -2,6 +2,7 @@ import { access, rm } from "node:fs/promises";
 import type { Duplex } from "node:stream";
 import type { Receipt, RestorePointState, Usage } from "@torpor/protocol";
 import { errnoOf } from "../lib/errors.ts";
+import { KeyedMutex } from "../lib/mutex.ts";
 import { giveCredentials } from "./agent/credentials.ts";
 import {
   BuildError,
@@ -44,11 +45,12 @@ export interface LocalHostDeps extends InstanceDeps {
 /** What the names of instances begin with that only a build's validate hook sees. */
 const VALIDATION_PREFIX = "validation-";
 
-/** The host in this process. Control calls it for one microvm at a time; different microvms run side by side. */
+/** The host in this process. What is asked of one microvm is done in the order of asking; different ones run side by side. */
 export class LocalHost implements HostClient {
   readonly facts: HostFacts;
   readonly #deps: LocalHostDeps;
   readonly #instances = new Map<string, Instance>();
+  readonly #mutex = new KeyedMutex<string>();
   readonly #listeners = new Set<(microvmId: string, exit: InstanceExit) => void>();
   readonly #scrub: Scrub;
 
@@ -129,6 +131,10 @@ export class LocalHost implements HostClient {
   }
 
   async launch(spec: LaunchSpec, signal: AbortSignal): Promise<Receipt> {
+    return await this.#inTurn(spec.microvmId, signal, () => this.#launch(spec, signal));
+  }
+
+  async #launch(spec: LaunchSpec, signal: AbortSignal): Promise<Receipt> {
     if (this.#instances.has(spec.microvmId))
       throw new HostError("internal", `microvm ${spec.microvmId} is on this host already`);
     const instance = this.#instance(spec.microvmId);
@@ -146,18 +152,20 @@ export class LocalHost implements HostClient {
   }
 
   async suspend(microvmId: string, spec: SuspendSpec, signal: AbortSignal): Promise<Receipt> {
-    return await this.#require(microvmId).suspend(spec.hook, signal);
+    return await this.#inTurn(microvmId, signal, () => this.#require(microvmId).suspend(spec.hook, signal));
   }
 
   async resume(microvmId: string, spec: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
-    return await this.#require(microvmId).resume(spec, signal);
+    return await this.#inTurn(microvmId, signal, () => this.#require(microvmId).resume(spec, signal));
   }
 
   async terminate(microvmId: string, spec: TerminateSpec, signal: AbortSignal): Promise<Receipt> {
-    const instance = this.#instances.get(microvmId) ?? this.#instance(microvmId);
-    const receipt = await instance.terminate(spec.hook, signal);
-    this.#instances.delete(microvmId);
-    return receipt;
+    return await this.#inTurn(microvmId, signal, async () => {
+      const instance = this.#instances.get(microvmId) ?? this.#instance(microvmId);
+      const receipt = await instance.terminate(spec.hook, signal);
+      this.#instances.delete(microvmId);
+      return receipt;
+    });
   }
 
   async checkpoint(
@@ -166,12 +174,14 @@ export class LocalHost implements HostClient {
     spec: CheckpointSpec,
     signal: AbortSignal,
   ): Promise<CheckpointResult> {
-    // One that is there already was finished by a call whose answer was lost.
-    await this.deleteCheckpoint(checkpointId);
-    const path = this.#deps.layout.checkpoint(checkpointId);
-    const made = await this.#require(microvmId).checkpoint(path, spec, signal);
-    this.#scrub.soon(path);
-    return made;
+    return await this.#inTurn(microvmId, signal, async () => {
+      // One that is there already was finished by a call whose answer was lost.
+      await this.deleteCheckpoint(checkpointId);
+      const path = this.#deps.layout.checkpoint(checkpointId);
+      const made = await this.#require(microvmId).checkpoint(path, spec, signal);
+      this.#scrub.soon(path);
+      return made;
+    });
   }
 
   async deleteCheckpoint(checkpointId: string): Promise<void> {
@@ -195,7 +205,9 @@ export class LocalHost implements HostClient {
   }
 
   async rollback(microvmId: string, checkpointId: string, signal: AbortSignal): Promise<Receipt> {
-    return await this.#require(microvmId).rollback(await this.#checkpoint(checkpointId, microvmId, signal), signal);
+    return await this.#inTurn(microvmId, signal, async () =>
+      this.#require(microvmId).rollback(await this.#checkpoint(checkpointId, microvmId, signal), signal),
+    );
   }
 
   async connect(microvmId: string, port: number, signal: AbortSignal): Promise<Duplex> {
@@ -216,7 +228,9 @@ export class LocalHost implements HostClient {
     const signal = AbortSignal.timeout(60_000);
     const items: InventoryItem[] = [];
     for (const instance of [...this.#instances.values()]) {
-      const state = instance.needsRecovery ? await instance.recover(signal) : instance.state;
+      const state = instance.needsRecovery
+        ? await this.#inTurn(instance.id, signal, () => instance.recover(signal))
+        : instance.state;
       await instance.trimConsole();
       if (state) items.push({ microvmId: instance.id, state });
     }
@@ -279,6 +293,14 @@ export class LocalHost implements HostClient {
     const logs = new WorkloadLog(layout.logFile(id));
     return new Instance(layout.instance(id), logs, this.#deps, (exit) => {
       for (const listener of this.#listeners) listener(id, exit);
+    });
+  }
+
+  /** @throws the signal's reason when it aborts before the turn comes */
+  async #inTurn<T>(microvmId: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    return await this.#mutex.run(microvmId, async () => {
+      signal.throwIfAborted();
+      return await work();
     });
   }
 

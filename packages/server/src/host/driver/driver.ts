@@ -178,6 +178,7 @@ export interface Vmm {
   kill(): Promise<void>;
 }
 
+/** It is gone with its driver at the latest. */
 export interface FrozenMemory extends AsyncDisposable {
   /** As Vmm.saveMemory, of the moment when it was frozen. */
   saveMemory(out: string, parents: readonly string[], signal: AbortSignal): Promise<MemoryDiff>;

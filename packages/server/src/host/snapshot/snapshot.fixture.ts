@@ -62,7 +62,7 @@ async function snapshot(dir: string, name: string, { parent, layers = 2 }: Snaps
   const made = await writeSnapshot(join(dir, name), {
     microvmId: "microvm-1",
     templateId: "template-1",
-    facts: { accelerator: "tcg", vmmVersion: "10", machine: "microvm", cpu: "max" },
+    facts: { vmm: "any", accelerator: "tcg", vmmVersion: "10", machine: "microvm", cpu: "max" },
     logSeq: 0,
     parent,
     disks,

@@ -138,7 +138,7 @@ export async function placeLayers({ path, manifest }: Snapshot, disks: string): 
 /** From here on nobody writes the snapshot's layers. Can be repeated. */
 export async function sealLayers(snapshot: Snapshot): Promise<void> {
   for (const path of layersOf(snapshot)) {
-    await chown(path, 0, 0);
+    await chown(path, process.getuid!(), process.getgid!());
     await chmod(path, 0o444);
   }
 }

@@ -259,7 +259,7 @@ export class TemplateBuilder {
     const { nlink } = await stat(from);
     if (nlink !== 1) throw new Error(`${from} has ${nlink} names`);
     await rename(from, to);
-    await chown(to, 0, 0);
+    await chown(to, process.getuid!(), process.getgid!());
     const sealed = JSON.parse(await run(this.#deps.artifacts.helper.path, ["seal", to])) as {
       sha256: string;
       dataBytes: number;

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
-import { open, rm, writeFile } from "node:fs/promises";
+import { appendFile, rm, writeFile } from "node:fs/promises";
 import { PAGE, PageFile } from "./memory.ts";
 import type { Pages } from "./software.ts";
 
@@ -19,12 +19,11 @@ export async function mergeLayers(
   layers: readonly string[],
   halfWay: () => Promise<void>,
 ): Promise<void> {
-  await using file = await open(out, "wx", 0o600);
+  await createLayer(out, diskBytes);
   try {
-    await file.write(header(diskBytes));
     await halfWay();
-    for (const layer of layers) await file.write(readFileSync(layer).subarray(HEADER));
-    await file.sync();
+    const records = layers.map((layer) => readFileSync(layer).subarray(HEADER));
+    await appendFile(out, Buffer.concat(records), { flush: true });
   } catch (err) {
     await rm(out, { force: true });
     throw err;

@@ -1,4 +1,4 @@
-import { open, readFile, writeFile } from "node:fs/promises";
+import { readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { writeFileAtomic } from "../../../lib/atomic-file.ts";
@@ -48,8 +48,8 @@ export class FakeDriver implements Driver {
       signal.throwIfAborted();
       inside(spec.disk, spec.dir.disks);
       const path = join(spec.dir.run, "memory");
-      await using file = await open(path, "wx", 0o600);
-      await file.truncate(spec.shape.memoryMib * 2 ** 20);
+      await writeFile(path, "", { flag: "wx", mode: 0o600 });
+      await truncate(path, spec.shape.memoryMib * 2 ** 20);
       const vm = await this.#spawn(spec, new PageFile(path, "r+"));
       try {
         await this.#session.meet("boot", vm.process, signal);
@@ -114,7 +114,9 @@ export class FakeDriver implements Driver {
     );
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {}
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#session.end();
+  }
 
   async #spawn(
     { dir, slot, shape }: { readonly dir: VmmDir; readonly slot: Slot; readonly shape: FakeVm["shape"] },

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
-import { open, readFile, rm } from "node:fs/promises";
+import { appendFile, readFile, rm, writeFile } from "node:fs/promises";
 import { errnoOf, messageOf } from "../../../lib/errors.ts";
 import { type MemoryDiff, type MemoryFile, SnapshotError } from "../driver.ts";
 import type { Pages } from "./software.ts";
@@ -89,17 +89,13 @@ export async function saveDiff(
   trailer.writeUInt32LE(index.length);
   trailer.write(MAGIC, 4);
   const data = Buffer.concat(changed.map(([, bytes]) => bytes));
-  const file = await open(out, "wx", 0o600);
+  await writeFile(out, data, { flag: "wx", mode: 0o600 });
   try {
-    await file.write(data);
     await halfWay();
-    await file.write(Buffer.concat([index, trailer]));
-    await file.sync();
+    await appendFile(out, Buffer.concat([index, trailer]), { flush: true });
   } catch (err) {
     await rm(out, { force: true });
     throw err;
-  } finally {
-    await file.close();
   }
   const after = new Map([...before, ...changed]);
   return {

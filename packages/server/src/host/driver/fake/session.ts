@@ -6,6 +6,7 @@ const never = (): Promise<never> => new Promise<never>(() => {});
 /** One server's use of the machine. When the server is killed, what it waits for never comes. */
 export class Session {
   readonly #faults: Faults;
+  readonly #images = new Set<FakeProcess>();
   #over = false;
 
   constructor(faults: Faults) {
@@ -14,6 +15,20 @@ export class Session {
 
   crash(): void {
     this.#over = true;
+    this.end();
+  }
+
+  /** What lives no longer than the driver. */
+  end(): void {
+    for (const image of this.#images) image.end("ended with its driver");
+  }
+
+  /** A process of the VMM's name, without anything of it but its memory. */
+  image(of: FakeProcess): FakeProcess {
+    const image = of.fork();
+    this.#images.add(image);
+    image.onEnd(() => this.#images.delete(image));
+    return image;
   }
 
   async call<T>(work: () => Promise<T>): Promise<T> {

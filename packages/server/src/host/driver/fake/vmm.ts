@@ -150,7 +150,7 @@ export class FakeVmm implements Vmm {
   async #freeze(): Promise<FrozenMemory> {
     this.#requirePaused();
     const image = this.#vm.clone.image();
-    const process = this.#vm.process.fork();
+    const process = this.#session.image(this.#vm.process);
     return {
       saveMemory: (out, parents, signal) =>
         this.#session.call(async () => {

@@ -195,6 +195,18 @@ export function describeSnapshots(bench: () => Workbench): void {
     });
   });
 
+  test("an image of memory is gone with its driver", async () => {
+    const vm = await bench().running();
+    vm.vmm.detach();
+    const driver = bench().contender.driver();
+    const adopted = (await driver.adopt(vm.cell.dir, forever))!;
+    await adopted.pause();
+    await adopted.freeze(forever);
+    adopted.detach();
+    await driver[Symbol.asyncDispose]();
+    await expect.poll(() => bench().contender.processes(vm.cell.dir), { timeout: 10_000 }).toBe(1);
+  });
+
   /** Pages in which a VMM that stands still differs from what it was restored from. */
   async function changed({ vmm, memory }: Restored): Promise<number> {
     const out = join(await bench().folder(), "memory.diff");

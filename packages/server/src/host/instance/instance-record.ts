@@ -19,6 +19,8 @@ const instanceRecord = z.object({
   phase: z.enum(["running", "suspended"]),
   /** Its VMM and the slot of that, while it has one. */
   vmm: z.object({ id: z.string().regex(/^vmm-[0-9a-f]{16}$/), slot: z.number().int() }).nullable(),
+  /** A resume has not got so far that its guest has an identity again. */
+  resuming: z.boolean().default(false),
   /** Number of the snapshot that it continued from or is suspended at; 0 before the first. */
   snapshot: z.number().int().nonnegative(),
   /** Number of the disk layer that the VMM writes, those below it being sealed; 0 without a VMM. */

@@ -202,8 +202,10 @@ export class Instance {
       // Undone before the clone ends: a crash in between must find a suspended instance, not one whose VMM is dead.
       undo.add("record", () => this.#write(record));
       // Before the guest's first instruction: from then on its snapshot is not what it is.
-      await this.#write({ ...record, phase: "running", vmm: vmmOf(clone), layer: clone.layer });
+      const next: InstanceRecord = { ...record, phase: "running", vmm: vmmOf(clone), layer: clone.layer };
+      await this.#write({ ...next, resuming: true });
       await this.#start(clone, KEEP_MACHINE_ID, spec, watch, signal);
+      await this.#write(next);
       return clone;
     };
     const standby = await this.#wake(record);
@@ -336,7 +338,12 @@ export class Instance {
    * afterwards the directory says the same as the answer.
    */
   async recover(signal: AbortSignal): Promise<InventoryItem["state"]> {
-    this.needsRecovery = false;
+    const state = await this.#recover(signal);
+    this.needsRecovery = false; // not when it was broken off: what is there is not known yet
+    return state;
+  }
+
+  async #recover(signal: AbortSignal): Promise<InventoryItem["state"]> {
     this.#record ??= await readRecord(this.dir);
     const record = this.#record;
     if (!record) return "broken";
@@ -362,8 +369,25 @@ export class Instance {
     }
     // A suspend or a resume that stopped half way: the guest is whole and goes on.
     if (!(await vmm.running())) await vmm.run();
+    const agent = new Agent(cell.slot.address, vmm.ended);
+    if (record.resuming) {
+      try {
+        await assumeIdentity(agent, this.id, KEEP_MACHINE_ID, signal);
+      } catch (err) {
+        agent.close();
+        vmm.detach();
+        signal.throwIfAborted();
+        // As of any resume that fails.
+        this.#log.warn({ err }, "resume not finished");
+        await this.#endVmm();
+        await this.#becomeSuspended(record.snapshot);
+        this.#startUpkeep();
+        return "suspended";
+      }
+      await this.#write({ ...record, resuming: false });
+    }
     await this.#points.tidy(record.snapshot);
-    this.#go({ cell, vmm, agent: new Agent(cell.slot.address, vmm.ended), layer: record.layer, reused: [] });
+    this.#go({ cell, vmm, agent, layer: record.layer, reused: [] });
     return "running";
   }
 
@@ -555,7 +579,14 @@ export class Instance {
 
   /** The snapshot is there and is the truth: that the record can not be written as well changes nothing. */
   async #becomeSuspended(snapshot: number): Promise<void> {
-    const next: InstanceRecord = { ...this.#requireRecord(), phase: "suspended", vmm: null, snapshot, layer: 0 };
+    const next: InstanceRecord = {
+      ...this.#requireRecord(),
+      phase: "suspended",
+      vmm: null,
+      resuming: false,
+      snapshot,
+      layer: 0,
+    };
     this.#record = next;
     try {
       await writeRecord(this.dir, next);
@@ -580,6 +611,7 @@ export class Instance {
       microvmId: this.id,
       templateId: spec.templateId,
       vmm: vmmOf(clone),
+      resuming: false,
       snapshot: spec.checkpointId === undefined ? 0 : 1,
       layer: clone.layer,
     };

@@ -51,6 +51,9 @@ const PACKAGES: Readonly<Record<string, { readonly may: readonly string[]; reado
   server: { may: ["protocol"], because: "the server does not need its clients" },
 };
 
+/** A folder of host/driver: one VMM's, or the fake one's. */
+const ONE_DRIVER = /\/driver\/(?!testing\/)[^/]+\//;
+
 const IMPORT =
   /^(?:import|export)\b[^;"']*?\bfrom\s*["']([^"']+)["']|^import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']/gm;
 
@@ -90,6 +93,17 @@ function breachesOf({ path, text }: Source): string[] {
   const code = withoutComments(text);
   if (own === "server" && room !== "driver" && /\bqmp/i.test(code))
     breaches.push(`${path} mentions QMP: only the driver knows QEMU`);
+  // In comments too: what is promised there must hold for every VMM.
+  const anyVmm = room === "host" || path.endsWith("/host/driver/driver.ts");
+  const vmm = anyVmm ? /qemu|firecracker/i.exec(`${path}\n${text}`)?.[0] : undefined;
+  if (vmm !== undefined)
+    breaches.push(
+      `${path} says ${vmm}: above host/driver a VMM is any VMM, so that another one can take its place; what is true of one is for its driver to know, and its name for people is DriverFacts.vmm`,
+    );
+  if (room === "host" && importsOf(text).some((module) => ONE_DRIVER.test(module)))
+    breaches.push(
+      `${path} imports one of the drivers: open-driver.ts chooses, and everybody else knows only driver.ts`,
+    );
   if (own === "server" && room !== "api" && /x-amzn-errortype/i.test(code))
     breaches.push(`${path} mentions x-amzn-errortype: only the API knows the AWS wire`);
   const reader = { server: "packages/server/src/config.ts", cli: "packages/cli/src/environment.ts" }[own];
@@ -148,6 +162,24 @@ describe("the rules notice", () => {
       /client like any other/,
     ],
     ["a protocol with dependencies", "packages/protocol/src/a.ts", 'import { z } from "zod";', /nothing with it/],
+    [
+      "a host that knows its VMM",
+      "packages/server/src/host/supply/a.ts",
+      "/** QEMU needs it. */\nexport const a = 1;",
+      /above host\/driver a VMM is any VMM/,
+    ],
+    [
+      "a file of one VMM beside the drivers",
+      "packages/server/src/host/qemu-disk.ts",
+      "export const a = 1;",
+      /above host\/driver a VMM is any VMM/,
+    ],
+    [
+      "a host that takes one driver",
+      "packages/server/src/host/a.ts",
+      'import { x } from "./driver/fake/fake-driver.ts";',
+      /open-driver\.ts chooses/,
+    ],
     ["QMP outside the driver", "packages/server/src/host/a.ts", "const qmp = 1;", /only the driver/],
     [
       "a reader of the environment",

@@ -40,6 +40,7 @@ const CHECK_AFTER_MS = 1000;
 export async function careForSleeper(sleeper: Sleeper, deps: AsleepDeps, signal: AbortSignal): Promise<void> {
   const { points } = sleeper;
   let { number } = sleeper;
+  await points.tidy(number); // nobody waits for that
   const snapshot = await points.open(number).catch(ignoreRefusal);
   if (snapshot && snapshot.manifest.layers.length > MAX_LAYERS) {
     // Not put off: each suspension adds a layer.

@@ -352,6 +352,7 @@ export class Instance {
       // A snapshot that appeared is the truth, whatever the record still says.
       await this.#endVmm();
       await this.#becomeSuspended(newest);
+      await this.#points.tidy(newest);
       try {
         await sealLayers(await this.#points.open(newest));
       } catch (err) {
@@ -593,7 +594,6 @@ export class Instance {
     } catch (err) {
       this.#log.warn({ err }, "record not written");
     }
-    await this.#points.tidy(snapshot);
   }
 
   async #requireSpace(live: Live): Promise<void> {

@@ -193,7 +193,7 @@ async function appear(path: string, fill: (folder: string) => Promise<SnapshotMa
 }
 
 async function linkLayers(disks: string, folder: string, layers: number): Promise<LayerFacts[]> {
-  const linked: LayerFacts[] = [];
+  const paths = Array.from({ length: layers }, (_, i) => join(disks, layerName(i + 1)));
   for (let n = 1; n <= layers; n++) {
     const path = join(disks, layerName(n));
     if (n === layers) {
@@ -202,9 +202,8 @@ async function linkLayers(disks: string, folder: string, layers: number): Promis
       await file.datasync();
     }
     await link(path, join(folder, layerName(n)));
-    linked.push(await layerFacts(path));
   }
-  return linked;
+  return await Promise.all(paths.map(layerFacts));
 }
 
 /** Layers that the parent has as well are what it knows of them: damage since then is not taken for what was written. */

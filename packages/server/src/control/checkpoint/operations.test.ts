@@ -426,8 +426,8 @@ describe("a fork", () => {
   });
 
   test("is refused with what no microvm can have", async () => {
-    const idle = { maxIdleDurationSeconds: 60, suspendedDurationSeconds: -1, autoResumeEnabled: true };
-    await expect(forkIds(id, { idlePolicy: idle })).rejects.toThrow("must not be negative, got -1");
+    const idle = { maxIdleDurationSeconds: 28_801, suspendedDurationSeconds: 0, autoResumeEnabled: true };
+    await expect(forkIds(id, { idlePolicy: idle })).rejects.toThrow("must not exceed 28800, got 28801");
     await expect(forkIds(id, { runHookPayload: "x" })).rejects.toThrow("run hook must be enabled");
     expect(world.machine.calls.some((call) => call.startsWith("checkpoint"))).toBe(false);
   });

@@ -1,4 +1,6 @@
+import { readdir } from "node:fs/promises";
 import { expect, test } from "vitest";
+import { MAX_LAYERS, TOO_MANY_LAYERS } from "./snapshot/layer-merge.ts";
 import { TEMPLATE, TestMachine } from "./testing/test-machine.ts";
 
 const forever = new AbortController().signal;
@@ -45,6 +47,32 @@ test("memory and disk are as they were over many suspensions, of which layers an
     expect(await notes.read(`disk-${cycle}`)).toBe(`${cycle}`);
   }
   expect(await notes.recall("newest")).toBe("12");
+  await server.terminate("vm");
+  expect(await machine.left()).toEqual(nothing);
+});
+
+test("a microvm that never sleeps long enough for its layers to be merged has not ever more of them", async () => {
+  await using machine = await TestMachine.make();
+  const server = await machine.startWithTemplate();
+  await server.launch("vm");
+  let most = 0;
+  for (let cycle = 1; cycle <= 2 * TOO_MANY_LAYERS; cycle++) {
+    await server.notes("vm").write(`disk-${cycle}`, `${cycle}`);
+    const names = await readdir(machine.layout.instance("vm").snapshots, { recursive: true });
+    const numbers = names.map((name) => Number(/\/disk-(\d+)\.qcow2$/.exec(name)?.[1] ?? 0));
+    const newest = names.filter((name) => /^\d+$/.test(name)).toSorted((x, y) => Number(y) - Number(x))[0];
+    const layers = Math.max(0, ...numbers.filter((_, i) => names[i]!.startsWith(`${newest}/`))) + 1;
+    // What is done while it sleeps has begun, and never comes to its end.
+    const held = layers > MAX_LAYERS ? machine.faults.hold("mergeLayers") : undefined;
+    await server.suspend("vm");
+    await held?.reached;
+    most = Math.max(most, layers);
+    await server.resume("vm");
+  }
+  expect(most).toBeGreaterThan(MAX_LAYERS);
+  expect(most).toBeLessThanOrEqual(TOO_MANY_LAYERS + 1);
+  for (let cycle = 1; cycle <= 2 * TOO_MANY_LAYERS; cycle++)
+    expect(await server.notes("vm").read(`disk-${cycle}`)).toBe(`${cycle}`);
   await server.terminate("vm");
   expect(await machine.left()).toEqual(nothing);
 });

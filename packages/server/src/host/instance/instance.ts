@@ -29,6 +29,7 @@ import {
   type ResumeSpec,
 } from "../host-client.ts";
 import { createInstanceDir, type InstanceDir } from "../layout.ts";
+import { MAX_LAYERS } from "../snapshot/layer-merge.ts";
 import { checkCompatible } from "../snapshot/manifest.ts";
 import {
   cloneSnapshot,
@@ -44,7 +45,7 @@ import { openUntrusted } from "../snapshot/untrusted-file.ts";
 import { type Cells, createLayer } from "../supply/cell.ts";
 import type { Clone, Supply } from "../supply/supply.ts";
 import type { OpenTemplate, TemplateStore } from "../template/template-store.ts";
-import { type AsleepDeps, careForSleeper, ignoreRefusal, MAX_LAYERS, type Sleeper } from "./asleep.ts";
+import { type AsleepDeps, careForSleeper, careForWaking, ignoreRefusal, type Sleeper } from "./asleep.ts";
 import { type Capture, capture } from "./capture.ts";
 import { type InstanceRecord, readRecord, writeRecord } from "./instance-record.ts";
 import { RestorePoints } from "./restore-points.ts";
@@ -185,6 +186,7 @@ export class Instance {
   async resume(spec: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
     await this.#upkeep.stop();
     try {
+      await this.#careForWaking(signal);
       return await this.#resume(spec, signal);
     } catch (err) {
       if (this.state === "suspended") this.#startUpkeep();
@@ -530,19 +532,34 @@ export class Instance {
 
   /** @param ready when nobody writes its layers any more */
   #startUpkeep(ready: Promise<void> = Promise.resolve()): void {
+    const sleeper = this.#sleeper();
+    const work = async (signal: AbortSignal): Promise<void> => {
+      await ready;
+      await careForSleeper(sleeper, this.#deps, signal);
+    };
+    this.#upkeep.start(work, (err) => this.#log.warn({ err }, "restore point not looked after"));
+  }
+
+  /** What goes wrong here costs time and nothing else: the restore point is as it was. */
+  async #careForWaking(signal: AbortSignal): Promise<void> {
+    if (this.#standby || this.#record?.phase !== "suspended") return;
+    try {
+      await careForWaking(this.#sleeper(), this.#deps, signal);
+    } catch (err) {
+      signal.throwIfAborted();
+      this.#log.warn({ err }, "disk layers not merged");
+    }
+  }
+
+  #sleeper(): Sleeper {
     const { snapshot: number, templateId } = this.#requireRecord();
-    const sleeper: Sleeper = {
+    return {
       points: this.#points,
       number,
       diskBytes: async () => (await this.#deps.templates.open(templateId)).manifest.diskBytes,
       scratch: join(this.dir.path, "merged.qcow2"),
       moveTo: (next) => this.#becomeSuspended(next),
     };
-    const work = async (signal: AbortSignal): Promise<void> => {
-      await ready;
-      await careForSleeper(sleeper, this.#deps, signal);
-    };
-    this.#upkeep.start(work, (err) => this.#log.warn({ err }, "restore point not looked after"));
   }
 
   async #wake({ snapshot }: InstanceRecord): Promise<Clone | undefined> {

@@ -115,17 +115,20 @@ export async function cloneSnapshot(
   });
 }
 
-/** The same restore point, its disk being one layer; `merged` is that layer. */
+/** The same restore point, `merged` being its disk's layer in place of all from `index` on. */
 export async function cloneWithLayer(
   { path: from, manifest }: Snapshot,
+  index: number,
   merged: string,
   path: string,
 ): Promise<Snapshot> {
+  const below = knownLayers(manifest, await readVerification(from)).slice(0, index);
   return await appear(path, async (folder) => {
-    for (const { file } of [{ file: DEVICES }, ...manifest.memory]) await link(join(from, file), join(folder, file));
-    const layer = join(folder, layerName(1));
+    for (const { file } of [{ file: DEVICES }, ...manifest.memory, ...below])
+      await link(join(from, file), join(folder, file));
+    const layer = join(folder, layerName(index + 1));
     await link(merged, layer);
-    return { ...manifest, layers: [{ ...(await layerFacts(layer)), sha256: null }] };
+    return { ...manifest, layers: [...below, { ...(await layerFacts(layer)), sha256: null }] };
   });
 }
 

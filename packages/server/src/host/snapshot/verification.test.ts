@@ -145,12 +145,12 @@ test("a clone knows what its original knows, and is whose it is said to be", asy
 
 test("layers that are to be merged are compared with what is known of them", async () => {
   const made = await snapshot("a");
-  await verifier().requireLayers(made, signal);
+  await verifier().requireLayers(made, 0, signal);
   expect(read).toEqual([]); // nothing is known yet
   await check(made.path);
-  await verifier().requireLayers(made, signal);
+  await verifier().requireLayers(made, 0, signal);
   await flip(at("a/disk-2.qcow2"));
-  await expect(verifier().requireLayers(made, signal)).rejects.toThrow(/^disk-2/);
+  await expect(verifier().requireLayers(made, 0, signal)).rejects.toThrow(/^disk-2/);
   expect(await readVerification(made.path)).toMatchObject({ damage: { file: "disk-2.qcow2" } });
 });
 

@@ -85,11 +85,13 @@ export class Verifier {
   }
 
   /**
-   * Reads the layers of a snapshot whose digests are known, of the page cache: for somebody who reads them, too.
+   * Reads the layers of a snapshot from `from` on whose digests are known, of the page cache: for somebody who reads them,
+   * too.
    * @throws DamagedError
    */
-  async requireLayers({ path, manifest }: Snapshot, signal: AbortSignal): Promise<void> {
-    const layers = knownLayers(manifest, await readVerification(path));
+  async requireLayers({ path, manifest }: Snapshot, from: number, signal: AbortSignal): Promise<void> {
+    const wanted = { ...manifest, layers: manifest.layers.slice(from) };
+    const layers = knownLayers(wanted, await readVerification(path));
     const damage = await layerDamage(path, layers, this.#deps.checksums, signal);
     if (!damage) return;
     await this.#note(path, damage);

@@ -6,12 +6,12 @@ import {
   canonicalHeaders,
   canonicalPaths,
   canonicalQuery,
-  deriveSigningKey,
   hashCanonicalRequest,
   hmac,
   stringToSign,
 } from "./canonical-request.ts";
 import { MISMATCH_MESSAGE, SignatureError } from "./signature-error.ts";
+import { signingKeyOf } from "./signing-keys.ts";
 import { formatTimestamp } from "./timestamp.ts";
 
 /** What a signature covers, as it came over the wire. */
@@ -90,7 +90,7 @@ export async function authenticate(
     throw invalidToken("unknown_session_token");
 
   const scope = `${claim.date}/${claim.region}/${service}/${claim.terminator}`;
-  const signingKey = deriveSigningKey(key.secretAccessKey, claim.date, claim.region, service);
+  const signingKey = signingKeyOf(key.secretAccessKey, claim.date, claim.region, service);
   const parts = {
     method: request.method,
     query: canonicalQuery(query),

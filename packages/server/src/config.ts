@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
+import { parseQuotas } from "@torpor/protocol";
 import { parse } from "smol-toml";
 import { messageOf, TorporError } from "./lib/errors.ts";
 
@@ -50,6 +51,11 @@ const matching =
     if (typeof raw !== "string" || !pattern.test(raw)) throw new Error(`expected ${what}`);
     return raw;
   };
+const quotaList = (raw: unknown): string => {
+  const list = optionalText(raw);
+  parseQuotas(list);
+  return list;
+};
 const isRoot = (): boolean => process.getuid?.() === 0;
 
 const SETTINGS = {
@@ -124,7 +130,7 @@ const SETTINGS = {
     0,
     integer(0, 2 ** 30),
   ),
-  maxConcurrentBuilds: setting("Image builds at once.", 2, integer(1, 64)),
+  maxConcurrentBuilds: setting("Image builds that this host makes at once; others wait.", 2, integer(1, 64)),
   buildTimeoutSeconds: setting("Longest time for a container build.", 1800, integer(10, 86_400)),
   buildNetwork: setting(
     "What RUN steps reach: slot (what a microvm reaches: public addresses), none, or host (for single users only).",
@@ -155,6 +161,17 @@ const SETTINGS = {
     (raw) => (raw === "" ? "" : path(raw)),
   ),
   strictRoles: setting("Refuse roles that are not in the role-file.", false, flag),
+
+  quotaPreset: setting(
+    "What accounts may have and how often they may ask: self-hosted is generous, aws is as there.",
+    "self-hosted",
+    oneOf("self-hosted", "aws"),
+  ),
+  quotas: setting(
+    "Quotas other than the preset's, such as images=200, RunMicrovm.rate=5; torpor quotas lists them.",
+    "",
+    quotaList,
+  ),
 
   s3Endpoint: setting("An S3 service to use instead of the embedded one; empty means embedded.", "", optionalText),
   s3AccessKeyId: setting("Access key for s3Endpoint.", "", optionalText),

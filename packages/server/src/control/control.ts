@@ -26,8 +26,10 @@ import { Fleet } from "./microvm/fleet.ts";
 import { Lifecycle } from "./microvm/lifecycle.ts";
 import { microvmOperations } from "./microvm/operations.ts";
 import type { EndpointName } from "./microvm/view.ts";
+import { QuotaOperations } from "./quota/operations.ts";
+import { Quotas } from "./quota/quotas.ts";
 import { Reconciler } from "./reconcile.ts";
-import type { Operations } from "./request-context.ts";
+import type { Operations, Rates } from "./request-context.ts";
 import { GuestCredentials } from "./role/guest-credentials.ts";
 import { readRoleFile } from "./role/role-file.ts";
 import { Roles } from "./role/roles.ts";
@@ -42,7 +44,16 @@ const CLOSE_GRACE_MS = 10_000;
 export interface ControlDeps {
   readonly config: Pick<
     Config,
-    "region" | "dataDir" | "maxMicrovms" | "maxConcurrentBuilds" | "maxArtifactBytes" | "roleFile" | "strictRoles"
+    | "accountId"
+    | "quotaPreset"
+    | "quotas"
+    | "region"
+    | "dataDir"
+    | "maxMicrovms"
+    | "maxConcurrentBuilds"
+    | "maxArtifactBytes"
+    | "roleFile"
+    | "strictRoles"
   >;
   readonly store: Store;
   readonly host: HostClient;
@@ -57,6 +68,7 @@ export interface Control {
   readonly operations: Operations;
   readonly gate: EndpointGate;
   readonly keys: Keys;
+  readonly rates: Rates;
   readonly extensions: ControlExtensions;
   /** Resolves when the rows agree with the host: from then on requests may come. The policies run from then on. */
   start(): Promise<void>;
@@ -76,7 +88,8 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const policies = new Tasks(log);
   const steady = await SteadyTime.load(clock, store.settings);
 
-  const fleet = new Fleet({ store, clock, log, shutdown, maxMicrovms: config.maxMicrovms });
+  const quotas = await Quotas.load({ config, rows: store.accountQuotas });
+  const fleet = new Fleet({ store, clock, log, shutdown, maxMicrovms: config.maxMicrovms, quotas });
   const roles = new Roles({ commands: readRoleFile(config.roleFile), strict: config.strictRoles, clock, shutdown });
   const credentials = new GuestCredentials({ roles, fleet, host, clock, log });
   const lifecycle = new Lifecycle({ fleet, host, credentials, clock, steady, tasks, log, shutdown });
@@ -122,25 +135,28 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         fleet,
         lifecycle,
         roles,
+        quotas,
         clock,
         steady,
         idempotency,
         tokens,
         endpointName,
       }),
-      ...imageOperations({ config, facts: host.facts, store, builds, deletions, roles, clock, idempotency }),
+      ...imageOperations({ config, facts: host.facts, store, builds, deletions, roles, quotas, clock, idempotency }),
       ...versionOperations({ store, templates, deletions, clock, tasks }),
       ...managedImageOperations({ config, facts: host.facts }),
-      ...connectorOperations({ config, store, changes: connectorChanges, idempotency, clock }),
-      ...tagOperations({ store }),
+      ...connectorOperations({ config, store, changes: connectorChanges, quotas, idempotency, clock }),
+      ...tagOperations({ store, quotas }),
     },
     gate: new Gate({ fleet, lifecycle, host, store, clock, shutdown: stopping.signal }),
+    rates: quotas,
     keys: new Keys(store.accessKeys, clock),
     extensions: new ControlExtensions({
       store,
       fleet,
       host,
       buildLogs,
+      quotas: new QuotaOperations({ config, quotas, fleet, store }),
       checkpoints: new CheckpointOperations({
         store,
         fleet,
@@ -148,6 +164,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         checkpoints,
         roles,
         host,
+        quotas,
         clock,
         steady,
         idempotency,

@@ -9,6 +9,7 @@ import { ownVersion } from "./image/version-operations.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
 import { ownMicrovm } from "./microvm/operations.ts";
+import type { QuotaOperations } from "./quota/operations.ts";
 import type { RequestContext } from "./request-context.ts";
 
 export interface ExtensionDeps {
@@ -17,16 +18,19 @@ export interface ExtensionDeps {
   readonly host: Pick<HostClient, "facts" | "logs" | "usage">;
   readonly buildLogs: BuildLogs;
   readonly checkpoints: CheckpointOperations;
+  readonly quotas: QuotaOperations;
 }
 
 /** What Torpor tells beyond AWS's operations. Foreign microvms and images are refused as there. */
 export class ControlExtensions {
   readonly checkpoints: CheckpointOperations;
+  readonly quotas: QuotaOperations;
   readonly #deps: ExtensionDeps;
 
   constructor(deps: ExtensionDeps) {
     this.#deps = deps;
     this.checkpoints = deps.checkpoints;
+    this.quotas = deps.quotas;
   }
 
   hostFacts(): HostFacts {

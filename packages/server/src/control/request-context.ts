@@ -20,6 +20,21 @@ export type Operations = {
   readonly [N in OperationName]: (input: OperationInput<N>, context: RequestContext) => Promise<OperationOutput<N>>;
 };
 
+/** How often a caller may ask: `burst` requests at once after a rest, `perSecond` in the long run. */
+export interface Rate {
+  /** Infinity: as often as they like. */
+  readonly perSecond: number;
+  readonly burst: number;
+}
+
+/** What the API needs to slow callers down. */
+export interface Rates {
+  /** Operations of one `bucket` are counted together. */
+  operation(accountId: string, operation: string): Rate & { readonly bucket: string };
+  /** Of a source address, for requests that are not signed by a known key. */
+  stranger(): Rate;
+}
+
 /** What the API needs to check a signature. */
 export interface AccessKeys {
   find(accessKeyId: string): Promise<AccessKey | undefined>;

@@ -85,6 +85,8 @@ export type MicrovmState =
 
 /** What RunMicrovm fixed for life. */
 export interface MicrovmSpec {
+  /** The baseline; what the guest may use beyond it for a while is the host's to say. */
+  readonly memoryMib: number;
   readonly maximumDurationSeconds: number;
   readonly idlePolicy: IdlePolicy | null;
   readonly executionRoleArn: string | null;

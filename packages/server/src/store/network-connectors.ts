@@ -21,6 +21,16 @@ export class NetworkConnectors {
     return numInsertedOrUpdatedRows === 1n;
   }
 
+  /** Those included that are being deleted. In the transaction that inserted one it holds as `ImageCounts` do. */
+  async count(accountId: string): Promise<number> {
+    const row = await this.#db
+      .selectFrom("network_connectors")
+      .select((e) => e.fn.countAll().as("count"))
+      .where("account_id", "=", accountId)
+      .executeTakeFirstOrThrow();
+    return Number(row.count);
+  }
+
   /** By id or by name. */
   async find(accountId: string, idOrName: string): Promise<NetworkConnector | undefined> {
     const row = await this.#db

@@ -12,6 +12,7 @@ export interface Schema {
   microvms: MicrovmRow;
   receipts: ReceiptRow;
   checkpoints: CheckpointRow;
+  account_quotas: AccountQuotaRow;
   deleted_images: DeletedImageRow;
   network_connectors: NetworkConnectorRow;
 }
@@ -140,6 +141,12 @@ export interface NetworkConnectorRow {
   readonly tags: string;
   readonly created_at: number;
   readonly modified_at: number;
+}
+
+export interface AccountQuotaRow {
+  readonly account_id: string;
+  readonly name: string;
+  readonly value: number | null;
 }
 
 export interface ReceiptRow {

@@ -1,7 +1,9 @@
 import type { Kysely } from "kysely";
 import { StoredAccessKeys } from "./access-keys.ts";
+import { AccountQuotas } from "./account-quotas.ts";
 import { Checkpoints } from "./checkpoints.ts";
 import { IdempotencyTokens } from "./idempotency-tokens.ts";
+import { ImageCounts } from "./image-counts.ts";
 import { ImageDeletions } from "./image-deletions.ts";
 import { Images } from "./images.ts";
 import { Microvms } from "./microvms.ts";
@@ -14,14 +16,16 @@ import { Templates } from "./templates.ts";
 /** What can be written together in one transaction. */
 export interface StoreWriter {
   readonly images: Pick<Images, "insert" | "beginUpdate" | "insertVersion" | "hold">;
+  readonly imageCounts: ImageCounts;
   readonly microvms: Pick<Microvms, "insert">;
-  readonly networkConnectors: Pick<NetworkConnectors, "insert">;
+  readonly networkConnectors: Pick<NetworkConnectors, "insert" | "count">;
   readonly idempotencyTokens: Pick<IdempotencyTokens, "insert">;
 }
 
 /** The only SQL of the server. Domain types in, domain types out. */
 export class Store {
   readonly images: Images;
+  readonly imageCounts: ImageCounts;
   readonly imageDeletions: ImageDeletions;
   readonly templates: Templates;
   readonly microvms: Microvms;
@@ -30,6 +34,7 @@ export class Store {
   readonly networkConnectors: NetworkConnectors;
   readonly idempotencyTokens: IdempotencyTokens;
   readonly accessKeys: StoredAccessKeys;
+  readonly accountQuotas: AccountQuotas;
   readonly settings: Settings;
   readonly #db: Kysely<Schema>;
   readonly #release: () => Promise<void>;
@@ -38,6 +43,7 @@ export class Store {
     this.#db = db;
     this.#release = release;
     this.images = new Images(db);
+    this.imageCounts = new ImageCounts(db);
     this.imageDeletions = new ImageDeletions(db);
     this.templates = new Templates(db);
     this.microvms = new Microvms(db);
@@ -46,6 +52,7 @@ export class Store {
     this.networkConnectors = new NetworkConnectors(db);
     this.idempotencyTokens = new IdempotencyTokens(db);
     this.accessKeys = new StoredAccessKeys(db);
+    this.accountQuotas = new AccountQuotas(db);
     this.settings = new Settings(db);
   }
 
@@ -54,6 +61,7 @@ export class Store {
     return await this.#db.transaction().execute(async (trx) =>
       work({
         images: new Images(trx),
+        imageCounts: new ImageCounts(trx),
         microvms: new Microvms(trx),
         networkConnectors: new NetworkConnectors(trx),
         idempotencyTokens: new IdempotencyTokens(trx),

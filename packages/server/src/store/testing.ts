@@ -34,6 +34,7 @@ export function someMicrovm(state: MicrovmState, core: Partial<Microvm> = {}): M
     imageVersion: 1,
     templateId: randomUUID(),
     spec: {
+      memoryMib: 2048,
       maximumDurationSeconds: 28_800,
       idlePolicy: { maxIdleDurationSeconds: 60, suspendedDurationSeconds: 600, autoResumeEnabled: true },
       executionRoleArn: null,

@@ -1,7 +1,7 @@
 import { globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { OPERATIONS } from "@torpor/protocol";
+import { formatQuotaValue, OPERATIONS, QUOTA_NAMES, QUOTAS } from "@torpor/protocol";
 import { expect, test } from "vitest";
 import { describeConfig, loadConfig } from "../../src/config.ts";
 
@@ -15,6 +15,19 @@ test("docs/operating.md has every setting as it is", () => {
     ({ name, value, describe }) => `| \`${name}\` | ${value === "" ? "" : `\`${value}\``} | ${describe} |`,
   );
   const section = read("docs/operating.md").split("\n## ")[1] ?? "";
+  const documented = section.split("\n").filter((line) => line.startsWith("| `"));
+  expect(documented.map((line) => line.replace(/ +/g, " "))).toEqual(rows.map((row) => row.replace(/ +/g, " ")));
+});
+
+test("docs/operating.md has every quota as it is", () => {
+  const rows = QUOTA_NAMES.map((name) => {
+    const { describe, presets, code = "" } = QUOTAS[name];
+    const { selfHosted, aws, awsLarge = aws } = presets;
+    const theirs = [...new Set([aws, awsLarge])].map(formatQuotaValue).join(" / ");
+    const cells = [`\`${name}\``, describe, formatQuotaValue(selfHosted), theirs, code && `\`${code}\``];
+    return `| ${cells.join(" | ")} |`;
+  });
+  const section = read("docs/operating.md").split("\n## Quotas\n")[1]?.split("\n## ")[0] ?? "";
   const documented = section.split("\n").filter((line) => line.startsWith("| `"));
   expect(documented.map((line) => line.replace(/ +/g, " "))).toEqual(rows.map((row) => row.replace(/ +/g, " ")));
 });

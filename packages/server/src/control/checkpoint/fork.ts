@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { ForkOptions } from "@torpor/protocol";
 import type { Fork, Microvm, MicrovmCore } from "../../store/microvm.ts";
 import { loggingOf } from "../logging.ts";
-import { checkIdlePolicy, type RunDeps, runHookPayload } from "../microvm/run.ts";
+import { checkIdlePolicy, durationSeconds, type RunDeps, runHookPayload } from "../microvm/run.ts";
 
 /** What forks have of their origin, whether that is a checkpoint or the microvm itself. */
 export type ForkOrigin = Pick<MicrovmCore, "accountId" | "imageArn" | "imageVersion" | "templateId" | "spec">;
@@ -15,12 +15,18 @@ export function newForks(
   origin: ForkOrigin,
   fork: Fork,
   options: ForkOptions,
-  { roles, clock, steady }: Pick<RunDeps, "roles" | "clock" | "steady">,
+  deps: Pick<RunDeps, "roles" | "quotas" | "clock" | "steady">,
 ): Microvm[] {
+  const { roles, clock, steady } = deps;
   const { spec } = origin;
   if (options.executionRoleArn) roles.check(options.executionRoleArn);
   const payload = runHookPayload(options.runHookPayload, spec.hooks);
-  const maximumDurationSeconds = options.maximumDurationInSeconds ?? spec.maximumDurationSeconds;
+  const maximumDurationSeconds = durationSeconds(
+    options.maximumDurationInSeconds,
+    spec.maximumDurationSeconds,
+    origin.accountId,
+    deps,
+  );
   const startedAt = new Date(clock.now());
   const core = {
     accountId: origin.accountId,

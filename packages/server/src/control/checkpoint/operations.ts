@@ -22,7 +22,7 @@ import type { Checkpoints } from "./checkpoints.ts";
 import { type ForkOrigin, newForks } from "./fork.ts";
 import { checkpointView, forkView, lineageView } from "./view.ts";
 
-export interface CheckpointOperationDeps extends Pick<RunDeps, "roles" | "clock" | "steady"> {
+export interface CheckpointOperationDeps extends Pick<RunDeps, "roles" | "quotas" | "clock" | "steady"> {
   readonly store: Pick<Store, "checkpoints" | "microvms" | "transaction">;
   readonly fleet: Fleet;
   readonly lifecycle: Lifecycle;

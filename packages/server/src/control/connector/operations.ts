@@ -8,6 +8,8 @@ import type { ConnectorPosition, NetworkConnector, VpcEgress } from "../../store
 import type { Store } from "../../store/store.ts";
 import type { Idempotency } from "../idempotency.ts";
 import { type Positions, readPage } from "../page.ts";
+import { refuseBeyond } from "../quota/exceeded.ts";
+import type { Quotas } from "../quota/quotas.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
 import { checkTags } from "../tag/tags.ts";
 import type { ConnectorChanges } from "./changes.ts";
@@ -17,6 +19,7 @@ export interface ConnectorOperationDeps {
   readonly config: Pick<Config, "region">;
   readonly store: Pick<Store, "networkConnectors" | "transaction">;
   readonly changes: ConnectorChanges;
+  readonly quotas: Pick<Quotas, "limit">;
   readonly idempotency: Idempotency;
   readonly clock: Clock;
 }
@@ -84,7 +87,7 @@ async function createConnector(
         configuration: egressOf(input.Configuration),
         operatorRole: requiredRole(input.OperatorRole),
         update: null,
-        tags: checkTags(input.Tags ?? {}),
+        tags: checkTags(input.Tags ?? {}, deps.quotas.limit(context.accountId, "tags-per-resource")),
         createdAt: at,
         modifiedAt: at,
       };
@@ -92,6 +95,8 @@ async function createConnector(
       await deps.store.transaction(async (write) => {
         if (!(await write.networkConnectors.insert(connector)))
           throw conflict(`A network connector with the name ${connector.name} already exists.`);
+        const limit = deps.quotas.limit(context.accountId, "network-connectors");
+        refuseBeyond("network-connectors", limit, await write.networkConnectors.count(context.accountId));
         await recorder(answer, answer.Arn)(write);
       });
       deps.changes.finish(connector);

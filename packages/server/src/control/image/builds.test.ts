@@ -192,19 +192,6 @@ test("a few builds at once, the others wait their turn", async () => {
   expect(await states(names)).toEqual(["SUCCESSFUL", "SUCCESSFUL", "SUCCESSFUL", "SUCCESSFUL"]);
 });
 
-test("a full queue refuses with the quota's words", async () => {
-  const held = world.hold("buildTemplate:half");
-  const creating = Array.from({ length: 102 }, (_, n) => world.image(`image-${n}`));
-  await held.reached;
-  while (!(await world.store.images.find(imageArn("image-101")))) await new Promise((resolve) => setImmediate(resolve));
-  await expect(world.image("one-too-many")).rejects.toMatchObject({
-    kind: "quota",
-    message: expect.stringContaining("maximum number of concurrent builds"),
-  });
-  held.release();
-  await Promise.all(creating);
-});
-
 test("after a crash what was being built is built anew, as another build of the same version", async () => {
   const held = world.hold("buildTemplate:half");
   const names = ["a", "b", "c"];

@@ -5,7 +5,7 @@ import type { BlobSource } from "../../blobs/blob-store.ts";
 import type { Config } from "../../config.ts";
 import type { HostClient, TemplateSpec } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { messageOf, TorporError } from "../../lib/errors.ts";
+import { messageOf } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Build, BuildOutcome, Image, ImageVersion } from "../../store/image.ts";
 import type { Store } from "../../store/store.ts";
@@ -19,8 +19,6 @@ import { BUILD_INTERRUPTED, buildFailureReason, lastWords } from "./build-reason
 import { injectedEnvironment } from "./environment.ts";
 import { buildHooks } from "./hooks.ts";
 
-/** Builds that wait for their turn; more are refused. */
-const QUEUE_MAX = 100;
 /** Of one version: the first and, when the end of the server has cut it short, another. */
 const BUILDS_MAX = 2;
 
@@ -46,15 +44,6 @@ export class Builds {
 
   constructor(deps: BuildDeps) {
     this.#deps = deps;
-  }
-
-  /** @throws TorporError `quota` when the queue is full: before the build is written */
-  refuseWhenFull(): void {
-    if (this.#waiting.length >= QUEUE_MAX)
-      throw new TorporError(
-        "quota",
-        "The maximum number of concurrent builds has been reached. Try again when one has ended.",
-      );
   }
 
   /** Takes a build that is written as PENDING. */

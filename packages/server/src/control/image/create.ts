@@ -2,11 +2,13 @@ import { randomUUID } from "node:crypto";
 import { formatImageArn, type OperationInput } from "@torpor/protocol";
 import type { Clock } from "../../lib/clock.ts";
 import type { Architecture, Build, Image, ImageConfiguration, ImageVersion } from "../../store/image.ts";
+import type { Quotas } from "../quota/quotas.ts";
 import type { RequestContext } from "../request-context.ts";
 import { checkTags } from "../tag/tags.ts";
 import { type ConfigurationDeps, configurationOf } from "./configuration.ts";
 
 export interface CreateDeps extends ConfigurationDeps {
+  readonly quotas: Pick<Quotas, "limit">;
   readonly clock: Clock;
 }
 
@@ -26,7 +28,7 @@ export function newImage(
   deps: CreateDeps,
 ): NewVersion & { readonly image: Image } {
   const configuration = configurationOf("CreateMicrovmImage", input, context, deps);
-  const tags = checkTags(input.tags ?? {});
+  const tags = checkTags(input.tags ?? {}, deps.quotas.limit(context.accountId, "tags-per-resource"));
   const at = new Date(deps.clock.now());
   const image: Image = {
     arn: formatImageArn({ region: deps.config.region, account: context.accountId, name: input.name }),

@@ -2,10 +2,11 @@ import type { OperationInput, OperationOutput } from "@torpor/protocol";
 import { invalidInput, notFound, type TorporError } from "../../lib/errors.ts";
 import type { Image, ImagePosition } from "../../store/image.ts";
 import { versionResource } from "../../store/image-deletions.ts";
-import type { Store } from "../../store/store.ts";
+import type { Store, StoreWriter } from "../../store/store.ts";
 import { ownImage } from "../authorise.ts";
 import type { Idempotency } from "../idempotency.ts";
 import { type Positions, readPage } from "../page.ts";
+import { refuseBeyond } from "../quota/exceeded.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
 import type { Builds } from "./builds.ts";
 import { configurationOf } from "./configuration.ts";
@@ -65,12 +66,14 @@ async function createImage(
     input,
     async (recorder) => {
       const { image, version, build } = newImage(input, context, deps);
-      deps.builds.refuseWhenFull();
       const answer = createdImageView(image, version);
       const record = recorder(answer, image.arn);
       await deps.store.transaction(async (write) => {
         if (!(await write.images.insert(image, version, build)))
           throw invalidInput(`MicroVM image with name ${image.name} already exists`);
+        const limit = deps.quotas.limit(context.accountId, "images");
+        refuseBeyond("images", limit, await write.imageCounts.images(context.accountId));
+        await refuseMoreBuilds(write, context, deps);
         await record(write);
       });
       deps.builds.enqueue(build);
@@ -94,13 +97,15 @@ async function updateImage(
     async (recorder) => {
       await existingImage("UpdateMicrovmImage", arn, context, deps);
       const configuration = configurationOf("UpdateMicrovmImage", input, context, deps);
-      deps.builds.refuseWhenFull();
       const at = new Date(deps.clock.now());
       const { answer, build } = await deps.store.transaction(async (write) => {
         const image = await write.images.beginUpdate(arn, at);
         if (!image) throw invalidInput(`Cannot update MicroVM Image in its current state: ${arn}`);
         const made = newVersion(image, configuration, deps.facts.architecture, at);
         await write.images.insertVersion(made.version, made.build);
+        const limit = deps.quotas.limit(context.accountId, "versions-per-image");
+        refuseBeyond("versions-per-image", limit, await write.imageCounts.versions(arn));
+        await refuseMoreBuilds(write, context, deps);
         const view = updatedImageView(image, made.version);
         await recorder(view, versionResource(arn, image.lastVersion))(write);
         return { answer: view, build: made.build };
@@ -109,6 +114,16 @@ async function updateImage(
       return answer;
     },
   );
+}
+
+/** Once the new build is written, which is undone when it is one too many. */
+async function refuseMoreBuilds(
+  write: StoreWriter,
+  { accountId }: RequestContext,
+  { quotas }: ImageOperationDeps,
+): Promise<void> {
+  const limit = quotas.limit(accountId, "concurrent-builds");
+  refuseBeyond("concurrent-builds", limit, await write.imageCounts.unfinishedBuilds(accountId));
 }
 
 const NEWEST_FIRST: Positions<Image, ImagePosition> = {

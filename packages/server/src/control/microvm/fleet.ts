@@ -6,6 +6,8 @@ import { KeyedMutex } from "../../lib/mutex.ts";
 import { StaleWriteError } from "../../store/errors.ts";
 import type { Microvm } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
+import { refuseBeyond } from "../quota/exceeded.ts";
+import type { Quotas } from "../quota/quotas.ts";
 import { untilStored } from "../until-stored.ts";
 import { LiveMicrovm } from "./live.ts";
 import { type Effect, type MicrovmEvent, type Phase, phaseOf, step } from "./state.ts";
@@ -17,8 +19,9 @@ export interface FleetDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly shutdown: AbortSignal;
-  /** That may exist at once, suspended ones not counted. */
+  /** That the host runs at once, suspended ones not counted. */
   readonly maxMicrovms: number;
+  readonly quotas: Pick<Quotas, "limit">;
 }
 
 /** All live microvms, one writer at a time for each. Every change of state goes through here. */
@@ -27,7 +30,8 @@ export class Fleet {
   readonly #live = new Map<string, LiveMicrovm>();
   readonly #byLabel = new Map<string, LiveMicrovm>();
   readonly #mutex = new KeyedMutex<string>();
-  #starting = 0;
+  /** Those that are about to take memory of the host, written or not. */
+  readonly #starting = new Map<string, Microvm>();
 
   constructor(deps: FleetDeps) {
     this.#deps = deps;
@@ -67,10 +71,51 @@ export class Fleet {
   }
 
   /**
-   * Keeps `count` places among the microvms that the host runs, or none, while `write` makes so many more of them.
-   * @throws TorporError `capacity` when there are as many as the host is configured for
+   * Keeps room for all these microvms, or for none, while `write` makes them or lets them run again.
+   * @throws TorporError `quota` when the account may not have so much, `capacity` when the host is not configured for it
    */
-  async takeRoom<T>(count: number, write: () => Promise<T>): Promise<T> {
+  async takeRoom<T>(vms: readonly Microvm[], write: () => Promise<T>): Promise<T> {
+    this.#refuseBeyondQuotas(vms);
+    this.#refuseBeyondHost(vms.length);
+    for (const vm of vms) this.#starting.set(vm.id, vm);
+    try {
+      return await write();
+    } finally {
+      for (const { id } of vms) this.#starting.delete(id);
+    }
+  }
+
+  /** What an account has of its quotas now. Suspended microvms hold their memory, and those that end until they are gone. */
+  use(accountId: string): { readonly memoryMib: number; readonly running: number } {
+    let memoryMib = 0;
+    let running = 0;
+    for (const { vm } of this.#live.values()) {
+      if (vm.accountId !== accountId) continue;
+      memoryMib += vm.spec.memoryMib;
+      if (this.#takesMemory(vm)) running++;
+    }
+    for (const vm of this.#starting.values()) {
+      if (vm.accountId !== accountId) continue;
+      if (!this.#live.has(vm.id)) memoryMib += vm.spec.memoryMib;
+      running++;
+    }
+    return { memoryMib, running };
+  }
+
+  #refuseBeyondQuotas(vms: readonly Microvm[]): void {
+    const [first] = vms;
+    if (!first) return;
+    const { accountId } = first;
+    const { quotas } = this.#deps;
+    const { memoryMib, running } = this.use(accountId);
+    // One that is to run again has its memory already, and a quota that was lowered since does not take it away.
+    const added = vms.filter(({ id }) => !this.#live.has(id)).reduce((sum, { spec }) => sum + spec.memoryMib, 0);
+    if (added > 0)
+      refuseBeyond("allocated-memory-mib", quotas.limit(accountId, "allocated-memory-mib"), memoryMib + added);
+    refuseBeyond("running-microvms", quotas.limit(accountId, "running-microvms"), running + vms.length);
+  }
+
+  #refuseBeyondHost(count: number): void {
     const { maxMicrovms } = this.#deps;
     const free = maxMicrovms - this.#occupied();
     if (free <= 0)
@@ -83,12 +128,6 @@ export class Fleet {
         "capacity",
         `The host has room for ${free} more of the ${maxMicrovms} MicroVMs that it is configured for, not for ${count}. Ask for fewer, terminate or suspend some, or try again later.`,
       );
-    this.#starting += count;
-    try {
-      return await write();
-    } finally {
-      this.#starting -= count;
-    }
   }
 
   /**
@@ -129,11 +168,16 @@ export class Fleet {
     return new Date(Math.round(clock.now() - (clock.monotonic() - live.lastUsed)));
   }
 
-  /** Microvms that take the host's memory now, those included that are about to be written. */
+  /** Microvms that take the host's memory now, those included that are about to. */
   #occupied(): number {
-    let count = this.#starting;
-    for (const { vm } of this.#live.values()) if (!WITHOUT_MEMORY.has(phaseOf(vm))) count++;
+    let count = this.#starting.size;
+    for (const { vm } of this.#live.values()) if (this.#takesMemory(vm)) count++;
     return count;
+  }
+
+  /** One that is about to is counted as that, and not twice when it is written before its room is given back. */
+  #takesMemory(vm: Microvm): boolean {
+    return !WITHOUT_MEMORY.has(phaseOf(vm)) && !this.#starting.has(vm.id);
   }
 
   #track(vm: Microvm): void {

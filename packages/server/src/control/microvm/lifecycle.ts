@@ -55,7 +55,7 @@ export class Lifecycle {
 
   /**
    * Writes PENDING microvms by `insert`, all or none, and launches them side by side.
-   * @throws TorporError `capacity`
+   * @throws TorporError `quota`, `capacity`
    */
   async start(vms: readonly Microvm[], insert: () => Promise<void>): Promise<void> {
     const { fleet } = this.#deps;
@@ -68,7 +68,7 @@ export class Lifecycle {
       }),
     );
     // Their locks are taken: nobody meets them before they are launched.
-    fleet.takeRoom(vms.length, () => fleet.add(vms, insert)).then(written.resolve, written.reject);
+    fleet.takeRoom(vms, () => fleet.add(vms, insert)).then(written.resolve, written.reject);
     await Promise.all(begun);
   }
 
@@ -110,7 +110,7 @@ export class Lifecycle {
     const { fleet } = this.#deps;
     return this.complete("resume", live.vm.id, async () => {
       if (!allows(live.vm, "resume")) return;
-      const effects = await fleet.takeRoom(1, () => fleet.apply(live, { kind: "resume" }));
+      const effects = await fleet.takeRoom([live.vm], () => fleet.apply(live, { kind: "resume" }));
       await this.perform(live, effects);
     });
   }

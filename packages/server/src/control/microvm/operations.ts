@@ -22,8 +22,6 @@ import { checkRunRequest, newMicrovm, type RunDeps } from "./run.ts";
 import { phaseOf } from "./state.ts";
 import { type EndpointName, microvmItem, microvmView } from "./view.ts";
 
-const TOKEN_MAX_MINUTES = 60;
-
 export interface MicrovmOperationDeps extends RunDeps {
   readonly store: Pick<Store, "checkpoints" | "images" | "microvms" | "transaction">;
   readonly host: Pick<HostClient, "verifications">;
@@ -192,7 +190,7 @@ async function createAuthToken(
   context: RequestContext,
   deps: MicrovmOperationDeps,
 ): Promise<OperationOutput<"CreateMicrovmAuthToken">> {
-  const expiresAt = expiryOf(input.expirationInMinutes, deps);
+  const expiresAt = expiryOf(input.expirationInMinutes, context, deps);
   const ports = portRanges(input.allowedPorts);
   const vm = await ownMicrovm(input.microvmIdentifier, context, deps);
   refuseEnded(vm);
@@ -205,7 +203,7 @@ async function createShellAuthToken(
   context: RequestContext,
   deps: MicrovmOperationDeps,
 ): Promise<OperationOutput<"CreateMicrovmShellAuthToken">> {
-  const expiresAt = expiryOf(input.expirationInMinutes, deps);
+  const expiresAt = expiryOf(input.expirationInMinutes, context, deps);
   const vm = await ownMicrovm(input.microvmIdentifier, context, deps);
   refuseEnded(vm);
   if (!admitsShell(vm.spec.ingressConnectors))
@@ -215,9 +213,13 @@ async function createShellAuthToken(
 }
 
 /** @throws TorporError when it is too far ahead */
-function expiryOf(minutes: number, { clock }: Pick<MicrovmOperationDeps, "clock">): Date {
-  if (minutes > TOKEN_MAX_MINUTES)
-    throw invalidInput(`ExpirationMinutes ${minutes} exceeded max allowed of ${TOKEN_MAX_MINUTES}.`);
+function expiryOf(
+  minutes: number,
+  { accountId }: RequestContext,
+  { clock, quotas }: Pick<MicrovmOperationDeps, "clock" | "quotas">,
+): Date {
+  const longest = quotas.limit(accountId, "auth-token-minutes");
+  if (minutes > longest) throw invalidInput(`ExpirationMinutes ${minutes} exceeded max allowed of ${longest}.`);
   return new Date(clock.now() + minutes * 60_000);
 }
 

@@ -9,17 +9,20 @@ import type { Store } from "../../store/store.ts";
 import { parseVersion, refuseForeign } from "../authorise.ts";
 import { runtimeHooks } from "../image/hooks.ts";
 import { loggingOf } from "../logging.ts";
+import type { Quotas } from "../quota/quotas.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Roles } from "../role/roles.ts";
 import type { SteadyTime } from "../steady-time.ts";
 import { egressConnectors, ingressConnectors } from "./connectors.ts";
 
-const MAXIMUM_DURATION_SECONDS = 28_800;
+/** Of an idle policy, as the service bounds it. */
+const LONGEST_IDLE_SECONDS = 28_800;
 
 export interface RunDeps {
   readonly config: Pick<Config, "region">;
   readonly store: Pick<Store, "images">;
   readonly roles: Pick<Roles, "check">;
+  readonly quotas: Pick<Quotas, "limit">;
   readonly clock: Clock;
   readonly steady: SteadyTime;
 }
@@ -52,7 +55,7 @@ export async function newMicrovm(
   const egress = egressConnectors(input.egressNetworkConnectors, configuration.egressConnectors, scope);
   if (input.executionRoleArn) deps.roles.check(input.executionRoleArn);
   const idlePolicy = checkIdlePolicy(input.idlePolicy ?? null);
-  const maximumDurationSeconds = input.maximumDurationInSeconds ?? MAXIMUM_DURATION_SECONDS;
+  const maximumDurationSeconds = durationSeconds(input.maximumDurationInSeconds, undefined, context.accountId, deps);
   const startedAt = new Date(deps.clock.now());
   return {
     id: `microvm-${randomUUID()}`,
@@ -63,6 +66,7 @@ export async function newMicrovm(
     imageVersion: version.version,
     templateId: await templateOf(version, deps),
     spec: {
+      memoryMib: configuration.memoryMib,
       maximumDurationSeconds,
       idlePolicy,
       executionRoleArn: input.executionRoleArn ?? null,
@@ -88,11 +92,27 @@ export function runHookPayload(payload: string | null | undefined, hooks: Runtim
   return payload;
 }
 
+/**
+ * How long a microvm may live: as long as was asked for, else as its origin, else as the account's quota allows.
+ * @throws TorporError when more was asked for than that
+ */
+export function durationSeconds(
+  asked: number | null | undefined,
+  origin: number | undefined,
+  accountId: string,
+  { quotas }: Pick<RunDeps, "quotas">,
+): number {
+  const longest = quotas.limit(accountId, "maximum-duration-seconds");
+  if (asked && asked > longest)
+    throw invalidInput(`The maximumDurationInSeconds ${asked} exceeds the ${longest} that the account's quota allows.`);
+  return asked ?? Math.min(origin ?? longest, longest);
+}
+
 /** @throws TorporError */
 export function checkIdlePolicy(idlePolicy: IdlePolicy | null): IdlePolicy | null {
-  if (idlePolicy && idlePolicy.maxIdleDurationSeconds > MAXIMUM_DURATION_SECONDS)
+  if (idlePolicy && idlePolicy.maxIdleDurationSeconds > LONGEST_IDLE_SECONDS)
     throw invalidInput(
-      `The maxIdleDurationSeconds of the idle policy must not exceed ${MAXIMUM_DURATION_SECONDS}, got ${idlePolicy.maxIdleDurationSeconds}.`,
+      `The maxIdleDurationSeconds of the idle policy must not exceed ${LONGEST_IDLE_SECONDS}, got ${idlePolicy.maxIdleDurationSeconds}.`,
     );
   return idlePolicy;
 }

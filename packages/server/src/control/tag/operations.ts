@@ -3,11 +3,13 @@ import { notFound } from "../../lib/errors.ts";
 import type { Store } from "../../store/store.ts";
 import { refuseForeign } from "../authorise.ts";
 import { connectorNotFound } from "../connector/identifier.ts";
+import type { Quotas } from "../quota/quotas.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
 import { type Tags, withoutTags, withTags } from "./tags.ts";
 
 export interface TagOperationDeps {
   readonly store: Pick<Store, "images" | "networkConnectors">;
+  readonly quotas: Pick<Quotas, "limit">;
 }
 
 type TagOperations = Pick<Operations, "TagResource" | "UntagResource" | "ListTags">;
@@ -16,7 +18,8 @@ type TagOperations = Pick<Operations, "TagResource" | "UntagResource" | "ListTag
 export function tagOperations(deps: TagOperationDeps): TagOperations {
   return {
     async TagResource(input, context) {
-      await change("TagResource", input.Resource, context, deps, (before) => withTags(before, input.Tags));
+      const most = deps.quotas.limit(context.accountId, "tags-per-resource");
+      await change("TagResource", input.Resource, context, deps, (before) => withTags(before, input.Tags, most));
       return {};
     },
     async UntagResource(input, context) {

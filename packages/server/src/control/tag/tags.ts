@@ -2,25 +2,26 @@ import { TorporError } from "../../lib/errors.ts";
 
 export type Tags = Readonly<Record<string, string>>;
 
-const MOST = 50;
 const RESERVED = /^aws:/i;
 
 /**
  * The tags as they may be kept.
+ * @param most tags that the resource may have
  * @throws TorporError `invalid_parameter`
  */
-export function checkTags(tags: Tags): Tags {
+export function checkTags(tags: Tags, most: number): Tags {
   const names = Object.keys(tags);
   const reserved = names.find((name) => RESERVED.test(name));
   if (reserved !== undefined)
     throw invalidParameter(`The tag key ${reserved} begins with aws:, which is reserved for AWS itself.`);
-  if (names.length > MOST)
-    throw invalidParameter(`A resource can have at most ${MOST} tags; it would have ${names.length}.`);
+  if (names.length > most)
+    throw invalidParameter(`A resource can have at most ${most} tags; it would have ${names.length}.`);
   return tags;
 }
 
 /** Those of before and the new ones, which win. @throws TorporError as `checkTags` */
-export const withTags = (before: Tags, added: Tags): Tags => checkTags({ ...before, ...checkTags(added) });
+export const withTags = (before: Tags, added: Tags, most: number): Tags =>
+  checkTags({ ...before, ...checkTags(added, most) }, most);
 
 /** `fromEntries` makes `__proto__` a key like any other. */
 export function withoutTags(before: Tags, keys: readonly string[]): Tags {

@@ -39,6 +39,8 @@ export function context(account = ACCOUNT): RequestContext {
 export interface WorldOptions {
   readonly maxMicrovms?: number;
   readonly maxConcurrentBuilds?: number;
+  readonly quotaPreset?: "self-hosted" | "aws";
+  readonly quotas?: string;
   readonly maxArtifactBytes?: number;
   readonly roleFile?: string;
   readonly strictRoles?: boolean;
@@ -145,7 +147,10 @@ export class World {
       config: {
         region: REGION,
         dataDir: this.#folder,
+        accountId: ACCOUNT,
         maxMicrovms: 1000,
+        quotaPreset: "self-hosted",
+        quotas: "",
         maxConcurrentBuilds: 2,
         maxArtifactBytes: 1 << 20,
         roleFile: "",

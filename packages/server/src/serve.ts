@@ -2,6 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { createS3Handler } from "./api/s3/s3-handler.ts";
 import { createApiServer } from "./api/server.ts";
+import { Throttle } from "./api/throttle.ts";
 import type { BlobSource } from "./blobs/blob-store.ts";
 import { fileBlobSource } from "./blobs/file-source.ts";
 import { FileStore } from "./blobs/file-store.ts";
@@ -78,15 +79,19 @@ export async function serve(
       clock,
     }),
   );
-  const { keys, operations, extensions } = control;
+  const { keys, rates, operations, extensions } = control;
+  const throttle = new Throttle(rates, clock);
   const s3 = createS3Handler({
     store: objects,
     keys,
+    throttle,
     clock,
     log,
     region: config.region,
   });
-  const api = rooms.use(await createApiServer({ config, version, log, clock, keys, operations, extensions, s3 }));
+  const api = rooms.use(
+    await createApiServer({ config, version, log, clock, keys, throttle, operations, extensions, s3 }),
+  );
 
   await endpoint.listen();
   await control.start();

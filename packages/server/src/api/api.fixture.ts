@@ -1,14 +1,16 @@
 import { connect } from "node:net";
 import { LambdaMicrovmsClient, type LambdaMicrovmsClientConfig } from "@aws-sdk/client-lambda-microvms";
-import type { Checkpoint, Forks, OperationName, OperationOutput, Receipt } from "@torpor/protocol";
+import type { Checkpoint, Forks, OperationName, OperationOutput, Quota, Receipt } from "@torpor/protocol";
 import { onTestFinished } from "vitest";
 import type { Operations, RequestContext } from "../control/request-context.ts";
 import type { LogLine } from "../host/host-client.ts";
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { createLog, type Log } from "../lib/log.ts";
-import type { CheckpointExtensions, Extensions } from "./extensions.ts";
+import type { CheckpointExtensions, Extensions, QuotaExtensions } from "./extensions.ts";
 import { type ApiServer, createApiServer, type Limits, type S3Handler } from "./server.ts";
 import { KEY, KEYS, signed } from "./sigv4/signer.fixture.ts";
+import { noThrottle } from "./throttle.fixture.ts";
+import type { Throttle } from "./throttle.ts";
 
 /** A whole API server on a free port, with operations that answer samples and tell what they were asked. */
 
@@ -170,6 +172,7 @@ export interface TestApiOptions {
   readonly extensions?: Partial<Extensions>;
   readonly s3?: S3Handler;
   readonly limits?: Partial<Limits>;
+  readonly throttle?: Throttle;
   readonly clock?: Clock;
   readonly log?: Log;
 }
@@ -182,8 +185,9 @@ export async function buildApi(options: TestApiOptions = {}, calls: Call[] = [])
     log: options.log ?? createLog("silent"),
     clock: options.clock ?? systemClock,
     keys: KEYS,
+    throttle: options.throttle ?? noThrottle(),
     operations: recording(calls, options.operations ?? {}),
-    extensions: { ...EXTENSIONS, checkpoints: checkpoints(calls), ...options.extensions },
+    extensions: { ...EXTENSIONS, checkpoints: checkpoints(calls), quotas: quotas(calls), ...options.extensions },
     s3: options.s3 ?? (async (_request, response) => void response.writeHead(403).end("<Code>AccessDenied</Code>")),
     limits: { closeMs: 1000, ...options.limits },
   });
@@ -337,7 +341,33 @@ const checkpoints = (calls: Call[]): CheckpointExtensions => {
   };
 };
 
-const EXTENSIONS: Omit<Extensions, "checkpoints"> = {
+export const QUOTA: Quota = {
+  name: "images",
+  describe: "images",
+  unit: "images",
+  scope: "account",
+  code: "L-942E56BE",
+  adjustable: true,
+  value: 100,
+  used: 3,
+  source: "config",
+};
+
+const quotas = (calls: Call[]): QuotaExtensions => {
+  const record = (name: string, context: RequestContext, ...input: unknown[]): void => {
+    calls.push({ name, input, context });
+  };
+  return {
+    async list(context, accountId) {
+      record("list", context, accountId);
+      return { accountId: accountId ?? context.accountId, items: [QUOTA] };
+    },
+    set: async (context, ...input) => record("set", context, ...input),
+    reset: async (context, ...input) => record("reset", context, ...input),
+  };
+};
+
+const EXTENSIONS: Omit<Extensions, "checkpoints" | "quotas"> = {
   hostFacts: () => ({
     guestMadeAt: CREATED,
     architecture: "X86_64",

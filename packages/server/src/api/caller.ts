@@ -1,19 +1,27 @@
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { AccessKeys, RequestContext } from "../control/request-context.ts";
 import type { Clock } from "../lib/clock.ts";
 import { sha256Hex, verifyPayload } from "./sigv4/payload.ts";
 import { authenticate } from "./sigv4/sigv4.ts";
+import { originOf, type Throttle } from "./throttle.ts";
 
 export interface CallerDeps {
   readonly keys: AccessKeys;
   readonly clock: Clock;
   readonly region: string;
+  readonly throttle: Throttle;
   /** Aborted when requests in progress are given up, because the server closes. */
   readonly abandoned: AbortSignal;
 }
 
-/** Finds out who asks. @throws SignatureError, also when the body is not the one that was signed */
+/**
+ * Finds out who asks, and whether they may now.
+ * @throws SignatureError, also when the body is not the one that was signed; TorporError `throttled`
+ */
 export type Identify = (request: FastifyRequest, reply: FastifyReply) => Promise<RequestContext>;
+
+/** Those that are not to be counted as a stranger's: of a known key, or refused before they were looked at. */
+const counted = new WeakSet<FastifyRequest>();
 
 export function createIdentify(deps: CallerDeps): Identify {
   return async (request, reply) => {
@@ -26,6 +34,9 @@ export function createIdentify(deps: CallerDeps): Identify {
     });
     verifyPayload(authenticated, bodySha256);
     const { accountId, principalArn, accessKeyId } = authenticated.key;
+    counted.add(request);
+    deps.throttle.acquaintance(originOf(request.raw));
+    deps.throttle.operation(accountId, request.routeOptions.config.operation ?? "");
     return {
       requestId: request.id,
       accountId,
@@ -35,6 +46,24 @@ export function createIdentify(deps: CallerDeps): Identify {
       signal: AbortSignal.any([clientGone(reply), deps.abandoned]),
     };
   };
+}
+
+/**
+ * Counts requests whose sender nobody could identify, whatever else was wrong with them: the health check and unknown
+ * paths are among them, faults of ours are not.
+ */
+export function limitStrangers(app: FastifyInstance, throttle: Throttle): void {
+  app.addHook("onRequest", async (request) => {
+    try {
+      throttle.admit(originOf(request.raw));
+    } catch (err) {
+      counted.add(request);
+      throw err;
+    }
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    if (!counted.has(request) && reply.statusCode < 500) throttle.stranger(originOf(request.raw));
+  });
 }
 
 /** The body's bytes; none when there was no body. */

@@ -7,6 +7,7 @@ import type { Identify } from "./caller.ts";
 import { check, microvm, queryOf } from "./check.ts";
 import { registerCheckpoints } from "./checkpoint-routes.ts";
 import type { Extensions, Health } from "./extensions.ts";
+import { registerQuotas } from "./quota-routes.ts";
 import { streamReply } from "./stream-reply.ts";
 
 const imageVersion = z.object({
@@ -34,6 +35,7 @@ export function registerExtensions(app: FastifyInstance, deps: ExtensionRouteDep
   const { extensions, identify, closing } = deps;
 
   registerCheckpoints(app, extensions.checkpoints, identify);
+  registerQuotas(app, extensions.quotas, identify);
 
   app.get("/torpor/v1/health", { config: { operation: "GetHealth" } }, async () => {
     const health: Health = { status: "ok", version: deps.version, isolation: extensions.hostFacts().isolation };

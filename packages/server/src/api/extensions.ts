@@ -4,6 +4,9 @@ import type {
   ForkOptions,
   Forks,
   Lineage,
+  QuotaName,
+  Quotas,
+  QuotaValue,
   Receipt,
   Rollback,
   Usage,
@@ -18,6 +21,7 @@ import type { HostFacts, LogLine } from "../host/host-client.ts";
  */
 export interface Extensions {
   readonly checkpoints: CheckpointExtensions;
+  readonly quotas: QuotaExtensions;
   hostFacts(): HostFacts;
   /** What the microvm's operations did and cost, oldest first. */
   receipts(context: RequestContext, microvmId: string): Promise<readonly Receipt[]>;
@@ -40,6 +44,14 @@ export interface Extensions {
   ): Promise<AsyncIterable<string>>;
   /** What the version's build did and cost; undefined as long as no build of it has ended well. */
   buildReceipt(context: RequestContext, imageArn: string, version: string): Promise<Receipt | undefined>;
+}
+
+/** What accounts may have. What the caller may not see or set is refused. */
+export interface QuotaExtensions {
+  /** Of the caller's account unless another one is named. */
+  list(context: RequestContext, accountId: string | undefined): Promise<Quotas>;
+  set(context: RequestContext, accountId: string, name: QuotaName, value: QuotaValue): Promise<void>;
+  reset(context: RequestContext, accountId: string, name: QuotaName): Promise<void>;
 }
 
 /** Checkpoints, forks and rollbacks. What belongs to another account does not exist. */

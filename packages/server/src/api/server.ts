@@ -8,13 +8,14 @@ import { errnoOf, messageOf, TorporError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { MAX_HEADER_BYTES, refusalOf } from "./admission.ts";
 import { createApp } from "./app.ts";
-import { createIdentify } from "./caller.ts";
+import { createIdentify, limitStrangers } from "./caller.ts";
 import { registerExtensions } from "./extension-routes.ts";
 import type { Extensions } from "./extensions.ts";
 import { registerOperations } from "./operation-routes.ts";
 import { refuse, refuseSocket } from "./reply-error.ts";
 import { RequestError } from "./request-error.ts";
 import { claimedService } from "./sigv4/authorization.ts";
+import type { Throttle } from "./throttle.ts";
 
 /**
  * Answers one S3 request. It gets the request before anything of its body was read, and before `100 Continue` was sent
@@ -29,6 +30,7 @@ export interface ApiServerOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly keys: AccessKeys;
+  readonly throttle: Throttle;
   readonly operations: Operations;
   readonly extensions: Extensions;
   readonly s3: S3Handler;
@@ -71,7 +73,9 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const answering = new WeakMap<Duplex, ServerResponse>();
   const server = hardenedServer(limits, answering);
   const { app, handle } = createApp(server, log);
-  const identify = createIdentify({ keys: options.keys, clock, region: config.region, abandoned: abandoned.signal });
+  const { keys, throttle } = options;
+  limitStrangers(app, throttle);
+  const identify = createIdentify({ keys, throttle, clock, region: config.region, abandoned: abandoned.signal });
   registerOperations(app, options.operations, identify);
   registerExtensions(app, {
     extensions: options.extensions,

@@ -45,7 +45,7 @@ const TYPES: Readonly<Record<string, readonly [status: number, ...members: strin
 /** Undefined for what is no error of the API. */
 export const statusOf = (type: string): number | undefined => TYPES[type]?.[0];
 
-/** The first that the operation declares is taken; where it declares none of them, the first. */
+/** The first that the operation declares is taken; where it declares none of them, OF_NOBODY's, else the first. */
 const OF_KIND: Readonly<Record<ErrorKind, readonly [string, ...string[]]>> = {
   invalid_input: ["ValidationException", "InvalidParameterValueException"],
   not_found: ["ResourceNotFoundException", "ValidationException"],
@@ -53,11 +53,14 @@ const OF_KIND: Readonly<Record<ErrorKind, readonly [string, ...string[]]>> = {
   conflict: ["ConflictException", "ResourceConflictException", "ValidationException"],
   denied: ["AccessDeniedException"],
   quota: ["ServiceQuotaExceededException", "NetworkConnectorLimitExceededException", "ValidationException"],
-  throttled: ["ThrottlingException", "TooManyRequestsException"],
+  throttled: ["TooManyRequestsException", "ThrottlingException"],
   capacity: ["InsufficientCapacityException", "InternalServerException", "ServiceException"],
   unavailable: ["ServiceUnavailableException"],
   internal: ["InternalServerException", "ServiceException"],
 };
+
+/** The tags' operations declare both names for this; where nothing is declared, it is the newer one. */
+const OF_NOBODY: Partial<Record<ErrorKind, string>> = { throttled: "ThrottlingException" };
 
 const OF_SIGNATURE: Readonly<Record<SignatureFailure, string>> = {
   missing: "MissingAuthenticationTokenException",
@@ -100,7 +103,7 @@ export function toWireError(err: unknown, declared?: readonly string[]): WireErr
   if (err instanceof RequestError) return wireError(OF_FAULT[err.fault], err.message);
   const kind = err instanceof TorporError ? err.kind : "internal";
   const types = OF_KIND[kind];
-  const type = types.find((name) => declared?.includes(name)) ?? types[0];
+  const type = types.find((name) => declared?.includes(name)) ?? OF_NOBODY[kind] ?? types[0];
   const message = err instanceof TorporError && kind !== "internal" ? err.message : HIDDEN;
   const retryAfterSeconds = err instanceof TorporError ? err.retryAfterSeconds : undefined;
   const capital = isCore(declared) && (kind === "not_found" || kind === "internal");

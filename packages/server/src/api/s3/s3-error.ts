@@ -1,4 +1,5 @@
 import { StoreError, type StoreErrorCode } from "../../blobs/store/store-error.ts";
+import { TorporError } from "../../lib/errors.ts";
 import { SignatureError, type SignatureFailure } from "../sigv4/signature-error.ts";
 
 /** S3's codes with their status and S3's own sentence. Source: the API reference's list of error responses. */
@@ -60,6 +61,7 @@ const CATALOGUE = {
     403,
     "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
   ],
+  SlowDown: [503, "Please reduce your request rate."],
   XAmzContentSHA256Mismatch: [400, "The provided 'x-amz-content-sha256' header does not match what was computed."],
 } as const satisfies Record<string, readonly [status: number, message: string]>;
 
@@ -132,5 +134,7 @@ export function toS3Error(err: unknown): S3Error {
     const useful = code === "AuthorizationHeaderMalformed" || code === "InvalidRequest" ? err.message : message;
     return new S3Error(code, { ...(useful === undefined ? {} : { message: useful }), cause: err });
   }
+  if (err instanceof TorporError && err.kind === "throttled")
+    return new S3Error("SlowDown", { message: err.message, cause: err });
   return new S3Error("InternalError", { cause: err });
 }

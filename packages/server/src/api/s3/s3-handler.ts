@@ -6,6 +6,7 @@ import { errnoOf } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { S3Handler } from "../server.ts";
 import { authenticate } from "../sigv4/sigv4.ts";
+import { originOf, type Throttle } from "../throttle.ts";
 import { Reply } from "./reply.ts";
 import { routeOf } from "./route.ts";
 import { S3Error, toS3Error } from "./s3-error.ts";
@@ -14,6 +15,7 @@ import { parseS3Request } from "./s3-request.ts";
 export interface S3HandlerOptions {
   readonly store: FileStore;
   readonly keys: AccessKeys;
+  readonly throttle: Throttle;
   readonly clock: Clock;
   readonly log: Log;
   readonly region: string;
@@ -33,18 +35,25 @@ export function createS3Handler(options: S3HandlerOptions): S3Handler {
     const log = options.log.child({ requestId: reply.requestId });
     // A client that goes away shows as a failed read or write where it matters; nobody else is to hear of it.
     response.on("error", (err) => log.debug({ err }, "s3 client went away"));
+    const origin = originOf(incoming);
+    let stranger = false;
     try {
+      options.throttle.admit(origin);
+      stranger = true;
       refuseOldSignatures(incoming);
       const auth = await authenticate(signedRequest(incoming), options.keys, {
         now: () => clock.now(),
         expectedRegion: region,
         expectedService: "s3",
       });
+      stranger = false;
+      options.throttle.acquaintance(origin);
       const request = parseS3Request(incoming, options.virtualHostDomain);
       const operation = routeOf(request);
       await operation({ incoming, request, auth, reply, store: options.store, clock, region });
     } catch (err) {
       const refusal = toS3Error(err);
+      if (stranger && refusal.status < 500) options.throttle.stranger(origin);
       if (isClientGone(err)) log.debug({ err }, "s3 client went away");
       else if (refusal.status >= 500 && refusal.code !== "NotImplemented")
         log.error({ err, method: incoming.method }, "s3 request failed");

@@ -7,6 +7,7 @@ import { openStore, temporaryFolder } from "../../blobs/store/store.fixture.ts";
 import type { AccessKey } from "../../control/request-context.ts";
 import { type Clock, systemClock } from "../../lib/clock.ts";
 import { createLog } from "../../lib/log.ts";
+import { noThrottle } from "../throttle.fixture.ts";
 import { createS3Handler, type S3HandlerOptions } from "./s3-handler.ts";
 
 export const ALICE: AccessKey = {
@@ -42,7 +43,8 @@ export async function startServer(
   const maxObjectBytes = options.maxObjectBytes ?? 2 ** 30;
   const store = await openStore(folder, { maxObjectBytes, clock });
   const keys = { find: async (id: string) => KEYS.get(id) };
-  const handler = createS3Handler({ store, keys, clock, log: createLog("silent"), region: "us-east-1", ...options });
+  const log = createLog("silent");
+  const handler = createS3Handler({ store, keys, throttle: noThrottle(), clock, log, region: "us-east-1", ...options });
   const server = createServer((request, response) => void handler(request, response));
   server.on("checkContinue", (request, response) => void handler(request, response));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

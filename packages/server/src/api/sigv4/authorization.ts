@@ -77,12 +77,19 @@ export function readClaim(headers: HeaderLines, query: QueryPairs): Claim | unde
 
 /** The service of the credential scope, of however little else makes sense; for choosing who answers. */
 export function claimedService(rawHeaders: readonly string[], url: string): string | undefined {
+  return claimedCredential(rawHeaders, url)?.split("/").at(-2);
+}
+
+/** The id of the key, as above; for telling whether it is worth a look. */
+export function claimedKey(rawHeaders: readonly string[], url: string): string | undefined {
+  return claimedCredential(rawHeaders, url)?.split("/", 1)[0];
+}
+
+function claimedCredential(rawHeaders: readonly string[], url: string): string | undefined {
   const authorization = headerLines(rawHeaders).get("authorization")?.[0];
-  const credential =
-    authorization === undefined
-      ? queryPairs(url).find(([name]) => name === "X-Amz-Credential")?.[1]
-      : /\bCredential=([^\s,]*)/.exec(authorization)?.[1];
-  return credential?.split("/").at(-2);
+  return authorization === undefined
+    ? queryPairs(url).find(([name]) => name === "X-Amz-Credential")?.[1]
+    : /\bCredential=([^\s,]*)/.exec(authorization)?.[1];
 }
 
 function fromHeader(value: string, headers: HeaderLines): Claim {

@@ -50,7 +50,7 @@ function hintFor(err: ApiError): string | undefined {
   if (err.status === 404) return "torpor ls --all";
   if (err.status === 401 || err.status === 403)
     return 'eval "$(torpor env)", or unset AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL';
-  if (err.status === 402) return "torpor ls, and torpor rm ID of what is not needed";
+  if (err.status === 402) return "torpor quotas, and torpor rm ID of what is not needed";
   if (err.status === 429) return "the same command again in a moment";
   if (err.type === "BadResponse") return "torpor serve, or --endpoint-url with the API's address";
   if (err.type === "InsufficientCapacityException") return "torpor ls, and torpor suspend ID or torpor rm ID";

@@ -5,6 +5,7 @@ import { checkpointCommands } from "./command/checkpoint.ts";
 import { envCommand } from "./command/env.ts";
 import { imageCommand } from "./command/image.ts";
 import { microvmCommands } from "./command/microvm.ts";
+import { quotasCommand } from "./command/quotas.ts";
 import { runCommand } from "./command/run.ts";
 import { serverCommands } from "./command/server.ts";
 import { tokenCommand } from "./command/token.ts";
@@ -17,7 +18,7 @@ export function buildProgram(signal: AbortSignal): Command {
     .version(versionOf(new URL("../package.json", import.meta.url)))
     .enablePositionalOptions();
   program.commandsGroup("Server:");
-  for (const command of [...serverCommands(), envCommand(signal)]) program.addCommand(command);
+  for (const command of [...serverCommands(), envCommand(signal), quotasCommand(signal)]) program.addCommand(command);
   program.commandsGroup("Images:").addCommand(imageCommand(signal));
   program.commandsGroup("Microvms:").addCommand(runCommand(signal));
   for (const command of microvmCommands(signal)) program.addCommand(command);

@@ -10,6 +10,9 @@ import {
   type OperationInput,
   type OperationName,
   type OperationOutput,
+  type QuotaName,
+  type Quotas,
+  type QuotaValue,
   type Rollback,
   type Usage,
 } from "@torpor/protocol";
@@ -27,6 +30,7 @@ import {
   type Receipt,
 } from "./extensions.ts";
 import { linesOf, textOf } from "./lines.ts";
+import { parseQuotas } from "./quotas.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
 import { parseUsage } from "./usage.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
@@ -199,6 +203,27 @@ export class TorporClient {
     return parseLineage(await this.#transport.json({ method: "GET", target }, signal));
   }
 
+  /** What the account may have: the caller's own, unless the operator names another one. */
+  async quotas(
+    { accountId }: { readonly accountId?: string | undefined } = {},
+    signal: AbortSignal = NEVER,
+  ): Promise<Quotas> {
+    const target = `/torpor/v1/quotas${accountId === undefined ? "" : `?accountId=${encodeURIComponent(accountId)}`}`;
+    return parseQuotas(await this.#transport.json({ method: "GET", target }, signal));
+  }
+
+  /** For one account, by the server's operator; null is unlimited. */
+  async setQuota(accountId: string, name: QuotaName, value: QuotaValue, signal: AbortSignal = NEVER): Promise<void> {
+    const headers = { "content-type": "application/json" };
+    const body = JSON.stringify({ value });
+    await this.#transport.json({ method: "PUT", target: quotaPath(accountId, name), headers, body }, signal);
+  }
+
+  /** The account has again what the server's settings say. */
+  async resetQuota(accountId: string, name: QuotaName, signal: AbortSignal = NEVER): Promise<void> {
+    await this.#transport.json({ method: "DELETE", target: quotaPath(accountId, name) }, signal);
+  }
+
   /** The machine that runs the microvms, and whether its isolation is a security boundary. */
   async host(signal: AbortSignal = NEVER): Promise<HostFacts> {
     return parseHostFacts(await this.#transport.json({ method: "GET", target: "/torpor/v1/host" }, signal));
@@ -231,6 +256,8 @@ export interface ImageVersion {
   readonly imageVersion: string;
 }
 
+const quotaPath = (accountId: string, name: QuotaName): string =>
+  `/torpor/v1/accounts/${encodeURIComponent(accountId)}/quotas/${name}`;
 const microvmPath = (id: string): string => `/torpor/v1/microvms/${encodeLabel(id)}`;
 const checkpointPath = (id: string): string => `/torpor/v1/checkpoints/${encodeLabel(id)}`;
 const versionPath = ({ imageIdentifier, imageVersion }: ImageVersion): string =>

@@ -1,4 +1,4 @@
-export type { Checkpoint, ForkedMicrovm, ForkOptions, Forks, Lineage, Rollback } from "@torpor/protocol";
+export type { Checkpoint, ForkedMicrovm, ForkOptions, Forks, Lineage, Quota, Quotas, Rollback } from "@torpor/protocol";
 export { ApiError, UnreachableError } from "./api-error.ts";
 export { type ImageVersion, type ListOperation, TorporClient } from "./client.ts";
 export type { Health, HostFacts, LogLine, Receipt } from "./extensions.ts";

@@ -1,8 +1,12 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { TorporError } from "../../lib/errors.ts";
+import { createLog } from "../../lib/log.ts";
 import { StaleWriteError } from "../../store/errors.ts";
 import { coreOf } from "../../store/microvm.ts";
-import { context, World } from "../testing/world.ts";
+import { someMicrovm, temporaryStore } from "../../store/testing.ts";
+import { FakeClock } from "../testing/fake-clock.ts";
+import { ACCOUNT, context, World } from "../testing/world.ts";
+import { Fleet } from "./fleet.ts";
 
 let world: World;
 let image: string;
@@ -71,4 +75,30 @@ test("a writer whose picture is stale loses, loudly, and goes on from what is tr
   await world.operations.SuspendMicrovm(at(id), context());
   await world.settled();
   expect(await world.state(id)).toBe("SUSPENDED");
+});
+
+test("a microvm takes its room once, also between being written and giving its reservation back", async () => {
+  const fleet = new Fleet({
+    store: await temporaryStore(),
+    clock: new FakeClock(),
+    log: createLog("silent"),
+    shutdown: new AbortController().signal,
+    maxMicrovms: 2,
+    quotas: { limit: (_, name) => (name === "allocated-memory-mib" ? 4096 : 2) },
+  });
+  const one = someMicrovm({ state: "PENDING", runHookPayload: null });
+  const two = someMicrovm({ state: "PENDING", runHookPayload: null });
+  const both = { memoryMib: 4096, running: 2 };
+  await fleet.takeRoom([one], async () => {
+    await fleet.add([one], async () => {});
+    expect(fleet.use(ACCOUNT)).toEqual({ memoryMib: 2048, running: 1 });
+    await fleet.takeRoom([two], async () => {
+      expect(fleet.use(ACCOUNT)).toEqual(both);
+      await fleet.add([two], async () => {});
+      expect(fleet.use(ACCOUNT)).toEqual(both);
+    });
+  });
+  expect(fleet.use(ACCOUNT)).toEqual(both);
+  const third = someMicrovm({ state: "PENDING", runHookPayload: null });
+  await expect(fleet.takeRoom([third], async () => {})).rejects.toMatchObject({ kind: "quota" });
 });

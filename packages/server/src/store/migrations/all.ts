@@ -3,7 +3,7 @@ import { initial } from "./0001-initial.ts";
 import { checkpoints } from "./0002-checkpoints.ts";
 import { imageLifecycle } from "./0003-image-lifecycle.ts";
 import { networkConnectors } from "./0004-network-connectors.ts";
-import { quotas } from "./0006-quotas.ts";
+import { quotas } from "./0005-quotas.ts";
 
 /** In the order in which they run. One that was released is frozen: what it did is on users' disks. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -11,5 +11,5 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0002-checkpoints": checkpoints,
   "0003-image-lifecycle": imageLifecycle,
   "0004-network-connectors": networkConnectors,
-  "0006-quotas": quotas,
+  "0005-quotas": quotas,
 };

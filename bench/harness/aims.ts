@@ -97,13 +97,13 @@ export interface Judged {
   readonly verdict: "reached" | "missed" | "unknown";
 }
 
-export function judge(figures: readonly Figure[]): Judged[] {
+export function judge(figures: readonly Figure[], specs: readonly FigureSpec[] = FIGURES): Judged[] {
   const other = (id: string): Measured | undefined => {
     const found = figures.find((f) => f.id === id);
     return found && !("skipped" in found) ? found : undefined;
   };
   return figures.map((figure) => {
-    const spec = FIGURES.find((s) => s.id === figure.id)!;
+    const spec = specs.find((s) => s.id === figure.id)!;
     if ("skipped" in figure) return { figure, spec, verdict: "unknown" };
     const reached = spec.reaches(figure, other);
     return { figure, spec, verdict: reached === undefined ? "unknown" : reached ? "reached" : "missed" };

@@ -6,8 +6,11 @@ import type { HostFacts } from "@torpor/sdk";
 
 export type Machine = Readonly<Record<string, string | number>>;
 
-/** What a figure is worth only together with. */
-export async function describeMachine(facts: HostFacts, dataDir: string): Promise<Machine> {
+/**
+ * What a figure is worth only together with.
+ * @param facts of the host that runs the VMs, where there are any
+ */
+export async function describeMachine(facts: HostFacts | undefined, dataDir: string): Promise<Machine> {
   return {
     date: new Date().toISOString(),
     cpu: cpus()[0]?.model ?? "unknown",
@@ -18,14 +21,15 @@ export async function describeMachine(facts: HostFacts, dataDir: string): Promis
     os: await osName(),
     kernel: release(),
     disk: await said("findmnt", ["--noheadings", "--output", "FSTYPE", "--target", dataDir]),
-    accelerator: facts.accelerator,
-    vmm: facts.vmmVersion,
-    guestKernel: facts.guestKernelVersion,
-    agent: facts.agentVersion,
+    ...(facts && {
+      accelerator: facts.accelerator,
+      vmm: facts.vmmVersion,
+      guestKernel: facts.guestKernelVersion,
+      agent: facts.agentVersion,
+    }),
     node: process.version,
     commit: await said("git", ["-C", import.meta.dirname, "describe", "--always", "--dirty"]),
-    runc: await said("runc", ["--version"]),
-    runsc: await said("runsc", ["--version"]),
+    ...(facts && { runc: await said("runc", ["--version"]), runsc: await said("runsc", ["--version"]) }),
   };
 }
 

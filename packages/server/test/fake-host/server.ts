@@ -107,6 +107,14 @@ export class FakeHostServer implements AsyncDisposable {
     return Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1]) * 1024;
   }
 
+  /** Processor time that it has used since its start. */
+  async cpuMs(): Promise<number> {
+    const stat = await readFile(`/proc/${this.pid}/stat`, "utf8");
+    // Counted behind the program's name, which may hold spaces; in ticks, of which there are 100 a second everywhere.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return (Number(fields[11]) + Number(fields[12])) * 10;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.alive) {
       const gone = once(this.#child, "exit");

@@ -75,7 +75,7 @@ export async function openQemuContender(): Promise<Contender> {
     },
     async started(vmm, slot) {
       const agent = agentOf(vmm, slot);
-      await agent.hello(AbortSignal.timeout(BOOT_MS));
+      await agent.hello(forever, BOOT_MS);
       const container = { argv: ["/notebook"], env: [], user: "", workdir: "/", hostname: "localhost" };
       await agent.start({ ...container, capabilities: "default" }, forever);
       const listening = await agent.listening([PORT], BOOT_MS, forever);

@@ -80,8 +80,9 @@ export class Agent {
     this.#spare = undefined;
   }
 
-  async hello(signal: AbortSignal): Promise<Hello> {
-    const reply = await this.#ask(REQUEST.hello, undefined, QUICK_MS, signal);
+  /** @param timeoutMs of a guest that is still to boot, more than others have */
+  async hello(signal: AbortSignal, timeoutMs = QUICK_MS): Promise<Hello> {
+    const reply = await this.#ask(REQUEST.hello, undefined, timeoutMs, signal);
     const hello = helloReply.parse(JSON.parse(reply.toString("utf8")));
     if (hello.protocol !== PROTOCOL_VERSION) throw new Error(`agent protocol ${hello.protocol} is not known`);
     return hello;

@@ -139,3 +139,8 @@ test("nothing is kept of a VMM that has ended", async () => {
   await turn();
   expect(guest.connections).toHaveLength(2);
 });
+
+test("a guest that does not answer is given up after as long as its caller says", { timeout: 5000 }, async () => {
+  const nobody = new Agent("127.46.99.11");
+  await expect(nobody.hello(never, 50)).rejects.toMatchObject({ name: "TimeoutError" });
+});

@@ -187,9 +187,8 @@ export class TemplateBuilder {
         },
         signal,
       );
-      const deadline = AbortSignal.timeout(BOOT_MS);
       try {
-        const hello = new Agent(slot.address).hello(AbortSignal.any([signal, deadline]));
+        const hello = new Agent(slot.address).hello(signal, BOOT_MS);
         const died = vmm.ended.then((detail) => {
           throw new Error(detail);
         });

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import * as sdk from "@aws-sdk/client-lambda-microvms";
 import { CreateBucketCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
-import { FakeHostServer } from "../../packages/server/test/fake-host/server.ts";
+import { FakeHostServer, UNTHROTTLED } from "../../packages/server/test/fake-host/server.ts";
 import { signatureOf } from "../../packages/server/test/fuzz/sign.ts";
 
 /** Microvms that are there to be read. */
@@ -35,7 +35,7 @@ export class ApiLab implements AsyncDisposable {
   }
 
   static async start(nodeArgs: readonly string[]): Promise<ApiLab> {
-    const settings = { "max-microvms": "16000" };
+    const settings = { ...UNTHROTTLED, "max-microvms": "16000" };
     const server = await FakeHostServer.start({ settings, wrapper: SERVER_CORE, nodeArgs });
     try {
       const { endpointUrl: endpoint, region, ...credentials } = server.credentials;

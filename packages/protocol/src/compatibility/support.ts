@@ -118,6 +118,11 @@ export const SUPPORT: readonly SupportNote[] = [
     note: "`HTTP_INGRESS`, `ALL_INGRESS`, `SHELL_INGRESS` and `NO_INGRESS`; connectors of one's own are refused",
   },
   {
+    at: "input.maximumDurationInSeconds",
+    support: "honoured",
+    note: "at most the quota `maximum-duration-seconds`, 28800 as there",
+  },
+  {
     at: "input.idlePolicy.maxIdleDurationSeconds",
     support: "honoured",
     note: "at most 28800, as the guide has it; the model has no upper bound",
@@ -125,7 +130,7 @@ export const SUPPORT: readonly SupportNote[] = [
   {
     at: "input.expirationInMinutes",
     support: "honoured",
-    note: "at most 60, as the service says; the model has no upper bound",
+    note: "at most the quota `auth-token-minutes`, 60 as there; the model has no upper bound",
   },
   {
     at: "CreateMicrovmShellAuthToken output.authToken",
@@ -176,6 +181,12 @@ export interface Behaviour {
 }
 
 export const BEHAVIOURS: readonly Behaviour[] = [
+  {
+    what: "quotas and request rates",
+    aws: "narrow, raised on request",
+    ours: "generous; `quota-preset = aws` has AWS's ([operating](operating.md))",
+    reason: "a host of one's own has one's own limits",
+  },
   {
     what: "members that the table does not have",
     aws: "ignored",

@@ -5,11 +5,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { LambdaMicrovmsClient, type LambdaMicrovmsClientConfig } from "@aws-sdk/client-lambda-microvms";
+import { RATES } from "@torpor/protocol";
 
 const MAIN = fileURLToPath(new URL("main.ts", import.meta.url));
 /** Of the server's log, for whoever must find out what went wrong. */
 const KEPT_CHARS = 64 * 1024;
 const END_MS = 20_000;
+
+/** Settings of a server that answers whoever asks, however often: its work is to be seen, not its patience. */
+export const UNTHROTTLED = {
+  quotas: Object.keys(RATES)
+    .map((name) => `${name}.rate=unlimited`)
+    .join(","),
+};
 
 export interface Credentials {
   readonly endpointUrl: string;

@@ -7,7 +7,7 @@ import {
 } from "@aws-sdk/client-lambda-microvms";
 import { CreateBucketCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import fc from "fast-check";
-import { FakeHostServer } from "../fake-host/server.ts";
+import { FakeHostServer, UNTHROTTLED } from "../fake-host/server.ts";
 import { type FuzzRequest, fuzzRequests, type Targets } from "./requests.ts";
 import { type Answer, exchange, written } from "./wire.ts";
 
@@ -56,7 +56,7 @@ const MOST_GROWTH = 48 * 2 ** 20;
  */
 export async function fuzz({ requests, seed, only, say = () => {} }: FuzzOptions): Promise<FuzzReport> {
   await using server = await FakeHostServer.start({
-    settings: { "max-microvms": "100", "log-level": "info" },
+    settings: { ...UNTHROTTLED, "max-microvms": "100" },
     nodeArgs: [`--max-old-space-size=${HEAP_MIB}`, `--max-semi-space-size=${YOUNG_MIB}`],
   });
   const arbitrary = fuzzRequests(await prepare(server));

@@ -88,7 +88,8 @@ export const imageVersion = {
 /** GENERIC is our extension: what AWS names are its own processors. */
 export const chipset = enumeration(["GRAVITON", "GENERIC"]);
 export const buildState = enumeration(["PENDING", "IN_PROGRESS", "SUCCESSFUL", "FAILED"]);
-export const microvmImageBuildSummary = structure({
+/** What is told of a build in a list. */
+export const imageBuild = {
   imageArn: required(nonBlankString),
   imageVersion: required(nonBlankString),
   buildId: required(nonBlankString),
@@ -98,7 +99,7 @@ export const microvmImageBuildSummary = structure({
   chipsetGeneration: required(nonBlankString),
   createdAt: required(timestamp()),
   stateReason: optional(string()),
-});
+};
 export const snapshotBuild = structure({
   memorySnapshotSizeInBytes: optional(integer()),
   codeInstallSizeInBytes: optional(integer()),

@@ -1,15 +1,14 @@
-import { integer, list, operation, optional, path, query, required, string, structure, timestamp } from "../shape.ts";
+import { operation, optional, path, query, required, structure } from "../shape.ts";
 import {
   architecture,
-  buildState,
   chipset,
+  imageBuild,
   imageVersion,
-  microvmImageBuildSummary,
   microvmImageVersionState,
   microvmImageVersionStatus,
   snapshotBuild,
 } from "./image-shapes.ts";
-import { microvmImageIdentifier, nonBlankString } from "./shapes.ts";
+import { CHANGE_ERRORS, microvmImageIdentifier, nonBlankString, pageOf, pageRequest, READ_ERRORS } from "./shapes.ts";
 
 export const IMAGE_VERSION_OPERATIONS = {
   GetMicrovmImageVersion: operation({
@@ -18,13 +17,7 @@ export const IMAGE_VERSION_OPERATIONS = {
     status: 200,
     input: { imageIdentifier: path(microvmImageIdentifier), imageVersion: path(nonBlankString) },
     output: imageVersion,
-    errors: [
-      "AccessDeniedException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: READ_ERRORS,
   }),
   ListMicrovmImageVersions: operation({
     method: "GET",
@@ -32,17 +25,10 @@ export const IMAGE_VERSION_OPERATIONS = {
     status: 200,
     input: {
       imageIdentifier: path(microvmImageIdentifier),
-      maxResults: query(integer({ min: 1, max: 50 })),
-      nextToken: query(string()),
+      ...pageRequest,
     },
-    output: { items: required(list(structure(imageVersion))), nextToken: optional(string()) },
-    errors: [
-      "AccessDeniedException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    output: pageOf(structure(imageVersion)),
+    errors: READ_ERRORS,
   }),
   UpdateMicrovmImageVersion: operation({
     method: "PATCH",
@@ -54,14 +40,7 @@ export const IMAGE_VERSION_OPERATIONS = {
       status: required(microvmImageVersionStatus),
     },
     output: imageVersion,
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
   DeleteMicrovmImageVersion: operation({
     method: "DELETE",
@@ -73,14 +52,7 @@ export const IMAGE_VERSION_OPERATIONS = {
       imageVersion: required(nonBlankString),
       state: required(microvmImageVersionState),
     },
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
   ListMicrovmImageBuilds: operation({
     method: "GET",
@@ -89,20 +61,13 @@ export const IMAGE_VERSION_OPERATIONS = {
     input: {
       imageIdentifier: path(microvmImageIdentifier),
       imageVersion: path(nonBlankString),
-      maxResults: query(integer({ min: 1, max: 50 })),
-      nextToken: query(string()),
+      ...pageRequest,
       architecture: query(architecture),
       chipset: query(chipset),
       chipsetGeneration: query(nonBlankString),
     },
-    output: { items: required(list(microvmImageBuildSummary)), nextToken: optional(string()) },
-    errors: [
-      "AccessDeniedException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    output: pageOf(structure(imageBuild)),
+    errors: READ_ERRORS,
   }),
   GetMicrovmImageBuild: operation({
     method: "GET",
@@ -114,23 +79,9 @@ export const IMAGE_VERSION_OPERATIONS = {
       buildId: path(nonBlankString),
     },
     output: {
-      imageArn: required(nonBlankString),
-      imageVersion: required(nonBlankString),
-      buildId: required(nonBlankString),
-      buildState: required(buildState),
-      architecture: required(architecture),
-      chipset: required(chipset),
-      chipsetGeneration: required(nonBlankString),
-      createdAt: required(timestamp()),
-      stateReason: optional(string()),
+      ...imageBuild,
       snapshotBuild: optional(snapshotBuild),
     },
-    errors: [
-      "AccessDeniedException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: READ_ERRORS,
   }),
 } as const;

@@ -1,7 +1,5 @@
 import {
   idempotencyToken,
-  integer,
-  list,
   operation,
   optional,
   path,
@@ -12,16 +10,26 @@ import {
   timestamp,
 } from "../shape.ts";
 import { imageConfiguration, imageName, microvmImageState } from "./image-shapes.ts";
-import { microvmImageIdentifier, nonBlankString, tags } from "./shapes.ts";
+import {
+  BUILD_ERRORS,
+  CHANGE_ERRORS,
+  LIST_ERRORS,
+  microvmImageIdentifier,
+  nonBlankString,
+  pageOf,
+  pageRequest,
+  READ_ERRORS,
+  tags,
+} from "./shapes.ts";
 
-const microvmImageSummary = structure({
+const image = {
   imageArn: required(nonBlankString),
   name: required(imageName),
   state: required(microvmImageState),
   createdAt: required(timestamp()),
   latestActiveImageVersion: optional(nonBlankString),
   latestFailedImageVersion: optional(nonBlankString),
-});
+};
 
 export const IMAGE_OPERATIONS = {
   CreateMicrovmImage: operation({
@@ -46,15 +54,7 @@ export const IMAGE_OPERATIONS = {
       tags: optional(tags),
       updatedAt: optional(timestamp()),
     },
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ServiceQuotaExceededException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: BUILD_ERRORS,
   }),
   GetMicrovmImage: operation({
     method: "GET",
@@ -62,34 +62,22 @@ export const IMAGE_OPERATIONS = {
     status: 200,
     input: { imageIdentifier: path(microvmImageIdentifier) },
     output: {
-      imageArn: required(nonBlankString),
-      name: required(imageName),
-      state: required(microvmImageState),
-      createdAt: required(timestamp()),
-      latestActiveImageVersion: optional(nonBlankString),
-      latestFailedImageVersion: optional(nonBlankString),
+      ...image,
       tags: optional(tags),
       updatedAt: optional(timestamp()),
     },
-    errors: [
-      "AccessDeniedException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: READ_ERRORS,
   }),
   ListMicrovmImages: operation({
     method: "GET",
     uri: "/2025-09-09/microvm-images",
     status: 200,
     input: {
-      maxResults: query(integer({ min: 1, max: 50 })),
-      nextToken: query(string()),
+      ...pageRequest,
       nameFilter: query(nonBlankString),
     },
-    output: { items: required(list(microvmImageSummary)), nextToken: optional(string()) },
-    errors: ["AccessDeniedException", "InternalServerException", "ThrottlingException", "ValidationException"],
+    output: pageOf(structure(image)),
+    errors: LIST_ERRORS,
   }),
   UpdateMicrovmImage: operation({
     method: "PUT",
@@ -111,15 +99,7 @@ export const IMAGE_OPERATIONS = {
       latestActiveImageVersion: optional(nonBlankString),
       latestFailedImageVersion: optional(nonBlankString),
     },
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ServiceQuotaExceededException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: BUILD_ERRORS,
   }),
   DeleteMicrovmImage: operation({
     method: "DELETE",
@@ -127,13 +107,6 @@ export const IMAGE_OPERATIONS = {
     status: 200,
     input: { imageIdentifier: path(microvmImageIdentifier) },
     output: { imageIdentifier: required(microvmImageIdentifier), state: required(microvmImageState) },
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
 } as const;

@@ -1,17 +1,5 @@
-import {
-  enumeration,
-  integer,
-  list,
-  operation,
-  optional,
-  path,
-  query,
-  required,
-  string,
-  structure,
-  timestamp,
-} from "../shape.ts";
-import { microvmImageIdentifier, nonBlankString } from "./shapes.ts";
+import { enumeration, operation, optional, path, required, structure, timestamp } from "../shape.ts";
+import { LIST_ERRORS, microvmImageIdentifier, nonBlankString, pageOf, pageRequest, READ_ERRORS } from "./shapes.ts";
 
 const managedMicrovmImageSummary = structure({
   imageArn: required(nonBlankString),
@@ -32,9 +20,9 @@ export const MANAGED_IMAGE_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/managed-microvm-images",
     status: 200,
-    input: { maxResults: query(integer({ min: 1, max: 50 })), nextToken: query(string()) },
-    output: { items: required(list(managedMicrovmImageSummary)), nextToken: optional(string()) },
-    errors: ["AccessDeniedException", "InternalServerException", "ThrottlingException", "ValidationException"],
+    input: { ...pageRequest },
+    output: pageOf(managedMicrovmImageSummary),
+    errors: LIST_ERRORS,
   }),
   ListManagedMicrovmImageVersions: operation({
     method: "GET",
@@ -42,16 +30,9 @@ export const MANAGED_IMAGE_OPERATIONS = {
     status: 200,
     input: {
       imageIdentifier: path(microvmImageIdentifier),
-      maxResults: query(integer({ min: 1, max: 50 })),
-      nextToken: query(string()),
+      ...pageRequest,
     },
-    output: { items: required(list(managedMicrovmImageVersion)), nextToken: optional(string()) },
-    errors: [
-      "AccessDeniedException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    output: pageOf(managedMicrovmImageVersion),
+    errors: READ_ERRORS,
   }),
 } as const;

@@ -15,7 +15,17 @@ import {
   timestamp,
   union,
 } from "../shape.ts";
-import { logging, microvmImageIdentifier, nonBlankString, roleArn, version } from "./shapes.ts";
+import {
+  CHANGE_ERRORS,
+  logging,
+  microvmImageIdentifier,
+  nonBlankString,
+  pageOf,
+  pageRequest,
+  READ_ERRORS,
+  roleArn,
+  version,
+} from "./shapes.ts";
 
 const networkConnectorList = list(string({ min: 1, max: 2048 }), { min: 0, max: 10 });
 const idlePolicy = structure({
@@ -56,6 +66,23 @@ const tokenParts = map(
   },
 );
 
+/** What is told of one by itself. */
+const microvm = {
+  microvmId: required(microvmIdentifier),
+  state: required(microvmState),
+  endpoint: required(string({ min: 1, max: 2048 })),
+  imageArn: required(microvmImageArn),
+  imageVersion: required(version),
+  maximumDurationInSeconds: required(integer()),
+  startedAt: required(timestamp()),
+  executionRoleArn: optional(roleArn),
+  idlePolicy: optional(idlePolicy),
+  terminatedAt: optional(timestamp()),
+  stateReason: optional(nonBlankString),
+  ingressNetworkConnectors: optional(networkConnectorList),
+  egressNetworkConnectors: optional(networkConnectorList),
+};
+
 export const MICROVM_OPERATIONS = {
   RunMicrovm: operation({
     method: "POST",
@@ -73,21 +100,7 @@ export const MICROVM_OPERATIONS = {
       maximumDurationInSeconds: optional(integer({ min: 1, max: 28800 })),
       clientToken: idempotencyToken(string({ min: 1, max: 128 })),
     },
-    output: {
-      microvmId: required(microvmIdentifier),
-      state: required(microvmState),
-      endpoint: required(string({ min: 1, max: 2048 })),
-      imageArn: required(microvmImageArn),
-      imageVersion: required(version),
-      maximumDurationInSeconds: required(integer()),
-      startedAt: required(timestamp()),
-      executionRoleArn: optional(roleArn),
-      idlePolicy: optional(idlePolicy),
-      terminatedAt: optional(timestamp()),
-      stateReason: optional(nonBlankString),
-      ingressNetworkConnectors: optional(networkConnectorList),
-      egressNetworkConnectors: optional(networkConnectorList),
-    },
+    output: microvm,
     errors: [
       "AccessDeniedException",
       "ConflictException",
@@ -104,47 +117,20 @@ export const MICROVM_OPERATIONS = {
     uri: "/2025-09-09/microvms/{microvmIdentifier}",
     status: 200,
     input: { microvmIdentifier: path(microvmIdentifier) },
-    output: {
-      microvmId: required(microvmIdentifier),
-      state: required(microvmState),
-      endpoint: required(string({ min: 1, max: 2048 })),
-      imageArn: required(microvmImageArn),
-      imageVersion: required(version),
-      maximumDurationInSeconds: required(integer()),
-      startedAt: required(timestamp()),
-      executionRoleArn: optional(roleArn),
-      idlePolicy: optional(idlePolicy),
-      terminatedAt: optional(timestamp()),
-      stateReason: optional(nonBlankString),
-      ingressNetworkConnectors: optional(networkConnectorList),
-      egressNetworkConnectors: optional(networkConnectorList),
-    },
-    errors: [
-      "AccessDeniedException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    output: microvm,
+    errors: READ_ERRORS,
   }),
   ListMicrovms: operation({
     method: "GET",
     uri: "/2025-09-09/microvms",
     status: 200,
     input: {
-      maxResults: query(integer({ min: 1, max: 50 })),
-      nextToken: query(string()),
+      ...pageRequest,
       imageIdentifier: query(microvmImageIdentifier),
       imageVersion: query(string()),
     },
-    output: { items: required(list(microvmItem)), nextToken: optional(string()) },
-    errors: [
-      "AccessDeniedException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    output: pageOf(microvmItem),
+    errors: READ_ERRORS,
   }),
   SuspendMicrovm: operation({
     method: "POST",
@@ -152,14 +138,7 @@ export const MICROVM_OPERATIONS = {
     status: 200,
     input: { microvmIdentifier: path(microvmIdentifier) },
     output: {},
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
   ResumeMicrovm: operation({
     method: "POST",
@@ -167,14 +146,7 @@ export const MICROVM_OPERATIONS = {
     status: 200,
     input: { microvmIdentifier: path(microvmIdentifier) },
     output: {},
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
   TerminateMicrovm: operation({
     method: "DELETE",
@@ -182,14 +154,7 @@ export const MICROVM_OPERATIONS = {
     status: 200,
     input: { microvmIdentifier: path(microvmIdentifier) },
     output: {},
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
   CreateMicrovmAuthToken: operation({
     method: "POST",
@@ -203,14 +168,7 @@ export const MICROVM_OPERATIONS = {
     output: {
       authToken: required(tokenParts),
     },
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
   CreateMicrovmShellAuthToken: operation({
     method: "POST",
@@ -218,13 +176,6 @@ export const MICROVM_OPERATIONS = {
     status: 200,
     input: { microvmIdentifier: path(microvmIdentifier), expirationInMinutes: required(integer({ min: 1 })) },
     output: { authToken: required(tokenParts) },
-    errors: [
-      "AccessDeniedException",
-      "ConflictException",
-      "InternalServerException",
-      "ResourceNotFoundException",
-      "ThrottlingException",
-      "ValidationException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
 } as const;

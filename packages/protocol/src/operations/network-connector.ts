@@ -59,6 +59,13 @@ const core = {
   OperatorRole: optional(operatorRole),
   State: optional(state),
 } as const;
+const CHANGE_ERRORS = [
+  "InvalidParameterValueException",
+  "ResourceConflictException",
+  "ServiceException",
+  "TooManyRequestsException",
+  "ResourceNotFoundException",
+] as const;
 const collection = "/2026-04-04/network-connectors";
 const one = `${collection}/{Identifier}` as const;
 
@@ -148,13 +155,7 @@ export const NETWORK_CONNECTOR_OPERATIONS = {
       LastModified: optional(isoTimestamp()),
     },
     unset: "omit",
-    errors: [
-      "InvalidParameterValueException",
-      "ResourceConflictException",
-      "ServiceException",
-      "TooManyRequestsException",
-      "ResourceNotFoundException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
   DeleteNetworkConnector: operation({
     method: "DELETE",
@@ -163,12 +164,6 @@ export const NETWORK_CONNECTOR_OPERATIONS = {
     input: { Identifier: path(identifier) },
     output: core,
     unset: "omit",
-    errors: [
-      "InvalidParameterValueException",
-      "ResourceConflictException",
-      "ServiceException",
-      "TooManyRequestsException",
-      "ResourceNotFoundException",
-    ],
+    errors: CHANGE_ERRORS,
   }),
 } as const;

@@ -1,5 +1,5 @@
 /** Shapes that several resources have in common. */
-import { map, optional, string, structure, union } from "../shape.ts";
+import { integer, list, map, optional, query, required, type Shape, string, structure, union } from "../shape.ts";
 
 export const nonBlankString = string({ min: 1, max: 2048, pattern: "[^\\s]+" });
 export const roleArn = string({
@@ -18,3 +18,39 @@ export const microvmImageIdentifier = string({ min: 1, max: 256 });
 const TAG_TEXT = "([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)";
 export const tagKey = string({ min: 1, max: 128, pattern: TAG_TEXT });
 export const tags = map(tagKey, string({ min: 0, max: 256, pattern: TAG_TEXT }));
+
+/** What a list is asked for, and what is answered. */
+export const pageRequest = { maxResults: query(integer({ min: 1, max: 50 })), nextToken: query(string()) };
+export const pageOf = <S extends Shape>(item: S) => ({ items: required(list(item)), nextToken: optional(string()) });
+
+/** The errors that operations have in common, by what they do. */
+export const LIST_ERRORS = [
+  "AccessDeniedException",
+  "InternalServerException",
+  "ThrottlingException",
+  "ValidationException",
+] as const;
+export const READ_ERRORS = [
+  "AccessDeniedException",
+  "InternalServerException",
+  "ResourceNotFoundException",
+  "ThrottlingException",
+  "ValidationException",
+] as const;
+export const CHANGE_ERRORS = [
+  "AccessDeniedException",
+  "ConflictException",
+  "InternalServerException",
+  "ResourceNotFoundException",
+  "ThrottlingException",
+  "ValidationException",
+] as const;
+export const BUILD_ERRORS = [
+  "AccessDeniedException",
+  "ConflictException",
+  "InternalServerException",
+  "ResourceNotFoundException",
+  "ServiceQuotaExceededException",
+  "ThrottlingException",
+  "ValidationException",
+] as const;

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { invalidInput } from "../lib/errors.ts";
+import type { Position } from "../store/newest-first.ts";
 
 /** More would be no help and less surprises nobody: the service's own default is not published. */
-export const DEFAULT_PAGE_SIZE = 50;
+const DEFAULT_PAGE_SIZE = 50;
 
 /** What a page token belongs to: operation, account and filters. A token is worth nothing elsewhere. */
 export type PageScope = readonly (string | number | null | undefined)[];
@@ -28,7 +29,7 @@ export function parsePageToken(scope: PageScope, token: string): readonly unknow
   throw invalidPageToken();
 }
 
-export const invalidPageToken = () =>
+const invalidPageToken = () =>
   invalidInput("The nextToken is not valid. Use the one of the previous page, with the same filters.");
 
 /** What a caller says about the page that it wants. */
@@ -47,6 +48,16 @@ export interface Positions<T, P> {
   /** Undefined when these cannot be what `of` made. */
   parse(parts: readonly unknown[]): P | undefined;
 }
+
+/** Of a list that has the newest first. */
+export const newestFirst = <T>(position: (item: T) => Position): Positions<T, Position> => ({
+  of(item) {
+    const { time, key } = position(item);
+    return [time, key];
+  },
+  parse: ([time, key]) =>
+    Number.isSafeInteger(time) && typeof key === "string" ? { time: Number(time), key } : undefined,
+});
 
 /**
  * A page of a list that is read from behind a position: stable while items come and go.

@@ -43,9 +43,3 @@ export interface CheckpointFilter {
   readonly accountId: string;
   readonly microvmId?: string;
 }
-
-/** Where a page of the newest-first list ends. */
-export interface CheckpointPosition {
-  readonly createdAt: number;
-  readonly id: string;
-}

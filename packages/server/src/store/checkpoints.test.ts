@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { CheckpointState } from "./checkpoint.ts";
 import { CheckpointUnavailableError, StaleWriteError } from "./errors.ts";
 import { coreOf, type Microvm } from "./microvm.ts";
+import type { Position } from "./newest-first.ts";
 import type { Store } from "./store.ts";
 import { someCheckpoint, someMicrovm, temporaryStore } from "./testing.ts";
 
@@ -69,12 +70,12 @@ test("pages are newest first, of one account or microvm, and leave internal chec
   const all = await checkpoints.page(filter, undefined, 50);
   expect(all.map(({ createdAt }) => createdAt)).toEqual([at(2), at(1), at(1), at(1), at(0)]);
   const seen: string[] = [];
-  for (let after: { createdAt: number; id: string } | undefined; ; ) {
+  for (let after: Position | undefined; ; ) {
     const page = await checkpoints.page(filter, after, 2);
     seen.push(...page.map(({ id }) => id));
     const last = page.at(-1);
     if (!last) break;
-    after = { createdAt: last.createdAt.getTime(), id: last.id };
+    after = { time: last.createdAt.getTime(), key: last.id };
     await checkpoints.insert(someCheckpoint(AVAILABLE, { createdAt: at(100) }));
   }
   expect(seen).toEqual(all.map(({ id }) => id));

@@ -1,14 +1,9 @@
 import type { Kysely } from "kysely";
-import type {
-  Checkpoint,
-  CheckpointFilter,
-  CheckpointOutcome,
-  CheckpointPosition,
-  CheckpointState,
-} from "./checkpoint.ts";
+import type { Checkpoint, CheckpointFilter, CheckpointOutcome, CheckpointState } from "./checkpoint.ts";
 import { CheckpointUnavailableError, StaleWriteError } from "./errors.ts";
 import { fromJson } from "./json.ts";
 import type { MicrovmSpec } from "./microvm.ts";
+import { newestFirst, type Position } from "./newest-first.ts";
 import { appendReceipt } from "./receipts.ts";
 import type { CheckpointRow, Schema } from "./schema.ts";
 
@@ -29,22 +24,14 @@ export class Checkpoints {
   }
 
   /** Newest first, internal ones left out; at most `limit` of those behind `after`. Stable while they come and go. */
-  async page(filter: CheckpointFilter, after: CheckpointPosition | undefined, limit: number): Promise<Checkpoint[]> {
+  async page(filter: CheckpointFilter, after: Position | undefined, limit: number): Promise<Checkpoint[]> {
     let query = this.#db
       .selectFrom("checkpoints")
       .selectAll()
       .where("account_id", "=", filter.accountId)
       .where("internal", "=", 0);
     if (filter.microvmId !== undefined) query = query.where("microvm_id", "=", filter.microvmId);
-    if (after)
-      query = query.where((e) =>
-        e.or([
-          e("created_at", "<", after.createdAt),
-          e.and([e("created_at", "=", after.createdAt), e("id", "<", after.id)]),
-        ]),
-      );
-    const rows = await query.orderBy("created_at", "desc").orderBy("id", "desc").limit(limit).execute();
-    return rows.map(fromRow);
+    return (await newestFirst(query, ["created_at", "id"], after, limit)).map(fromRow);
   }
 
   /** The state of every checkpoint, for the reconciler. */

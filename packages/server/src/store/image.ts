@@ -90,12 +90,6 @@ export interface ImageFilter {
   readonly nameFilter?: string;
 }
 
-/** Where a page of the newest-first list ends. */
-export interface ImagePosition {
-  readonly createdAt: number;
-  readonly arn: string;
-}
-
 /** What came of a wish to change a version's status. */
 export type StatusOutcome =
   | { readonly kind: "set"; readonly version: ImageVersion }

@@ -5,13 +5,13 @@ import {
   type BuildOutcome,
   type Image,
   type ImageFilter,
-  type ImagePosition,
   type ImageState,
   type ImageVersion,
   SETTLED_IMAGE_STATES,
   type StatusOutcome,
 } from "./image.ts";
 import { buildOf, buildRow, imageOf, imageRow, versionOf, versionRow } from "./image-rows.ts";
+import { newestFirst, type Position } from "./newest-first.ts";
 import { appendReceipt } from "./receipts.ts";
 import type { BuildRow, Schema } from "./schema.ts";
 
@@ -82,21 +82,13 @@ export class Images {
   }
 
   /** Newest first; at most `limit` of those behind `after`. Stable while images come, change and go. */
-  async page(filter: ImageFilter, after: ImagePosition | undefined, limit: number): Promise<Image[]> {
+  async page(filter: ImageFilter, after: Position | undefined, limit: number): Promise<Image[]> {
     let query = this.#db.selectFrom("images").selectAll().where("account_id", "=", filter.accountId);
     const part = filter.nameFilter;
     // A name that has the part changes without it. LIKE would have to be told of %, _ and the case of letters.
     if (part !== undefined)
       query = query.where((e) => e(e.fn("replace", ["name", e.val(part), e.val("")]), "!=", e.ref("name")));
-    if (after)
-      query = query.where((e) =>
-        e.or([
-          e("created_at", "<", after.createdAt),
-          e.and([e("created_at", "=", after.createdAt), e("arn", "<", after.arn)]),
-        ]),
-      );
-    const rows = await query.orderBy("created_at", "desc").orderBy("arn", "desc").limit(limit).execute();
-    return rows.map(imageOf);
+    return (await newestFirst(query, ["created_at", "arn"], after, limit)).map(imageOf);
   }
 
   /** Newest first; at most `limit` of those below `before`. */

@@ -129,9 +129,3 @@ export interface MicrovmFilter {
   readonly imageArn?: string;
   readonly imageVersion?: number;
 }
-
-/** Where a page of the newest-first list ends. */
-export interface MicrovmPosition {
-  readonly startedAt: number;
-  readonly id: string;
-}

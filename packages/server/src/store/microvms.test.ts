@@ -2,6 +2,7 @@ import type { Receipt } from "@torpor/protocol";
 import { expect, test } from "vitest";
 import { StaleWriteError } from "./errors.ts";
 import { coreOf, type MicrovmState } from "./microvm.ts";
+import type { Position } from "./newest-first.ts";
 import { someMicrovm, temporaryStore } from "./testing.ts";
 
 const STATES: MicrovmState[] = [
@@ -77,13 +78,13 @@ test("pages are newest first, filtered, and keep their place while microvms come
   expect(all.map((vm) => vm.startedAt.getTime() - at(0).getTime())).toEqual([3, 2, 1, 1, 1, 0]);
 
   const seen: string[] = [];
-  let after: { startedAt: number; id: string } | undefined;
+  let after: Position | undefined;
   for (;;) {
     const page = await microvms.page(filter, after, 2);
     const last = page.at(-1);
     if (!last) break;
     seen.push(...page.map((vm) => vm.id));
-    after = { startedAt: last.startedAt.getTime(), id: last.id };
+    after = { time: last.startedAt.getTime(), key: last.id };
     await microvms.insert(someMicrovm({ state: "RUNNING", reason: null }, { startedAt: at(100) }));
   }
   expect(seen).toEqual(all.map((vm) => vm.id));

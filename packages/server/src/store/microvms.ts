@@ -2,7 +2,8 @@ import type { Kysely } from "kysely";
 import { holdCheckpoint } from "./checkpoints.ts";
 import { StaleWriteError } from "./errors.ts";
 import { fromJson } from "./json.ts";
-import type { Microvm, MicrovmChange, MicrovmFilter, MicrovmPosition, MicrovmSpec, MicrovmState } from "./microvm.ts";
+import type { Microvm, MicrovmChange, MicrovmFilter, MicrovmSpec, MicrovmState } from "./microvm.ts";
+import { newestFirst, type Position } from "./newest-first.ts";
 import { appendReceipt } from "./receipts.ts";
 import type { MicrovmRow, Schema } from "./schema.ts";
 
@@ -43,19 +44,11 @@ export class Microvms {
   }
 
   /** Newest first; at most `limit` of those behind `after`. Stable while microvms come and change. */
-  async page(filter: MicrovmFilter, after: MicrovmPosition | undefined, limit: number): Promise<Microvm[]> {
+  async page(filter: MicrovmFilter, after: Position | undefined, limit: number): Promise<Microvm[]> {
     let query = this.#db.selectFrom("microvms").selectAll().where("account_id", "=", filter.accountId);
     if (filter.imageArn !== undefined) query = query.where("image_arn", "=", filter.imageArn);
     if (filter.imageVersion !== undefined) query = query.where("image_version", "=", filter.imageVersion);
-    if (after)
-      query = query.where((e) =>
-        e.or([
-          e("started_at", "<", after.startedAt),
-          e.and([e("started_at", "=", after.startedAt), e("id", "<", after.id)]),
-        ]),
-      );
-    const rows = await query.orderBy("started_at", "desc").orderBy("id", "desc").limit(limit).execute();
-    return rows.map(fromRow);
+    return (await newestFirst(query, ["started_at", "id"], after, limit)).map(fromRow);
   }
 
   /**

@@ -21,8 +21,3 @@ export interface NetworkConnector {
   readonly createdAt: Date;
   readonly modifiedAt: Date;
 }
-
-export interface ConnectorPosition {
-  readonly createdAt: number;
-  readonly id: string;
-}

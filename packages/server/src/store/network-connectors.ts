@@ -1,7 +1,8 @@
 import type { Kysely } from "kysely";
 import { StaleWriteError } from "./errors.ts";
 import { fromJson } from "./json.ts";
-import type { ConnectorPosition, NetworkConnector } from "./network-connector.ts";
+import type { NetworkConnector } from "./network-connector.ts";
+import { newestFirst, type Position } from "./newest-first.ts";
 import type { NetworkConnectorRow, Schema } from "./schema.ts";
 
 export class NetworkConnectors {
@@ -47,20 +48,12 @@ export class NetworkConnectors {
   /** Newest first; at most `limit` of those behind `after`. Stable while connectors come, change and go. */
   async page(
     filter: { readonly accountId: string; readonly state?: string },
-    after: ConnectorPosition | undefined,
+    after: Position | undefined,
     limit: number,
   ): Promise<NetworkConnector[]> {
     let query = this.#db.selectFrom("network_connectors").selectAll().where("account_id", "=", filter.accountId);
     if (filter.state !== undefined) query = query.where("state", "=", filter.state);
-    if (after)
-      query = query.where((e) =>
-        e.or([
-          e("created_at", "<", after.createdAt),
-          e.and([e("created_at", "=", after.createdAt), e("id", "<", after.id)]),
-        ]),
-      );
-    const rows = await query.orderBy("created_at", "desc").orderBy("id", "desc").limit(limit).execute();
-    return rows.map(fromRow);
+    return (await newestFirst(query, ["created_at", "id"], after, limit)).map(fromRow);
   }
 
   /** Of all accounts: what a server that starts has to finish. */

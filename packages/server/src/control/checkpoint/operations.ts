@@ -14,7 +14,7 @@ import { changeable, ownMicrovm, refuseUnlessChangeable, resumeError } from "../
 import type { RunDeps } from "../microvm/run.ts";
 import { allows } from "../microvm/state.ts";
 import type { EndpointName } from "../microvm/view.ts";
-import { DEFAULT_PAGE_SIZE, invalidPageToken, pageToken, parsePageToken } from "../page.ts";
+import { newestFirst, type PageRequest, readPage } from "../page.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Tasks } from "../tasks.ts";
 import { ANSWER_MS, within } from "../within.ts";
@@ -33,11 +33,6 @@ export interface CheckpointOperationDeps extends Pick<RunDeps, "roles" | "quotas
   readonly endpointName: EndpointName;
 }
 
-export interface PageRequest {
-  readonly maxResults?: number | undefined;
-  readonly nextToken?: string | undefined;
-}
-
 /** What a fork is made from: exactly one of them. */
 type Source = { readonly checkpointId: string } | { readonly microvmId: string };
 
@@ -47,6 +42,8 @@ interface Begun {
   readonly checkpointId: string;
   readonly forkIds: readonly string[];
 }
+
+const NEWEST_FIRST = newestFirst<Checkpoint>(({ createdAt, id }) => ({ time: createdAt.getTime(), key: id }));
 
 /** Checkpoints, forks and rollbacks for their owners. What belongs to another account does not exist. */
 export class CheckpointOperations {
@@ -87,20 +84,14 @@ export class CheckpointOperations {
   async list(context: RequestContext, microvmId: string | undefined, page: PageRequest): Promise<wire.CheckpointPage> {
     if (microvmId !== undefined) await ownMicrovm(microvmId, context, this.#deps);
     const scope = ["ListCheckpoints", context.accountId, microvmId];
-    const after = page.nextToken ? positionIn(parsePageToken(scope, page.nextToken)) : undefined;
-    const size = page.maxResults ?? DEFAULT_PAGE_SIZE;
     const filter: CheckpointFilter = {
       accountId: context.accountId,
       ...(microvmId !== undefined && { microvmId }),
     };
-    // One more than asked for tells whether there is a next page.
-    const found = await this.#deps.store.checkpoints.page(filter, after, size + 1);
-    const items = found.slice(0, size);
-    const last = items.at(-1);
-    return {
-      items: await this.#views(items),
-      nextToken: found.length > size && last ? pageToken(scope, [last.createdAt.getTime(), last.id]) : null,
-    };
+    const { items, nextToken } = await readPage(scope, page, NEWEST_FIRST, (after, limit) =>
+      this.#deps.store.checkpoints.page(filter, after, limit),
+    );
+    return { items: await this.#views(items), nextToken };
   }
 
   /** Forks that were made from it live on. Deleting what is being deleted succeeds. */
@@ -236,12 +227,6 @@ export class CheckpointOperations {
 }
 
 const newCheckpointId = (): string => `checkpoint-${randomUUID()}`;
-
-function positionIn([createdAt, id]: readonly unknown[]): { createdAt: number; id: string } {
-  if (typeof createdAt !== "number" || !Number.isSafeInteger(createdAt) || typeof id !== "string")
-    throw invalidPageToken();
-  return { createdAt, id };
-}
 
 function refuseUnlessAvailable(checkpoint: Checkpoint): void {
   if (checkpoint.state === "AVAILABLE") return;

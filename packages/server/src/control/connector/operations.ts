@@ -4,10 +4,10 @@ import { formatConnectorArn, type OperationInput, type OperationOutput } from "@
 import type { Config } from "../../config.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { conflict, TorporError } from "../../lib/errors.ts";
-import type { ConnectorPosition, NetworkConnector, VpcEgress } from "../../store/network-connector.ts";
+import type { NetworkConnector, VpcEgress } from "../../store/network-connector.ts";
 import type { Store } from "../../store/store.ts";
 import type { Idempotency } from "../idempotency.ts";
-import { type Positions, readPage } from "../page.ts";
+import { newestFirst, readPage } from "../page.ts";
 import { refuseBeyond } from "../quota/exceeded.ts";
 import type { Quotas } from "../quota/quotas.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
@@ -124,11 +124,7 @@ async function updateConnector(
   return { ...view(next, deps.config.region), ...updateView(next), LastModified: next.modifiedAt };
 }
 
-const NEWEST_FIRST: Positions<NetworkConnector, ConnectorPosition> = {
-  of: ({ createdAt, id }) => [createdAt.getTime(), id],
-  parse: ([createdAt, id]) =>
-    Number.isSafeInteger(createdAt) && typeof id === "string" ? { createdAt: Number(createdAt), id } : undefined,
-};
+const NEWEST_FIRST = newestFirst<NetworkConnector>(({ createdAt, id }) => ({ time: createdAt.getTime(), key: id }));
 
 async function listConnectors(
   { State, Marker, MaxItems }: OperationInput<"ListNetworkConnectors">,

@@ -1,11 +1,11 @@
 import type { OperationInput, OperationOutput } from "@torpor/protocol";
 import { invalidInput, notFound, type TorporError } from "../../lib/errors.ts";
-import type { Image, ImagePosition } from "../../store/image.ts";
+import type { Image } from "../../store/image.ts";
 import { versionResource } from "../../store/image-deletions.ts";
 import type { Store, StoreWriter } from "../../store/store.ts";
 import { ownImage } from "../authorise.ts";
 import type { Idempotency } from "../idempotency.ts";
-import { type Positions, readPage } from "../page.ts";
+import { newestFirst, readPage } from "../page.ts";
 import { refuseBeyond } from "../quota/exceeded.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
 import type { Builds } from "./builds.ts";
@@ -126,11 +126,7 @@ async function refuseMoreBuilds(
   refuseBeyond("concurrent-builds", limit, await write.imageCounts.unfinishedBuilds(accountId));
 }
 
-const NEWEST_FIRST: Positions<Image, ImagePosition> = {
-  of: ({ createdAt, arn }) => [createdAt.getTime(), arn],
-  parse: ([createdAt, arn]) =>
-    Number.isSafeInteger(createdAt) && typeof arn === "string" ? { createdAt: Number(createdAt), arn } : undefined,
-};
+const NEWEST_FIRST = newestFirst<Image>(({ createdAt, arn }) => ({ time: createdAt.getTime(), key: arn }));
 
 async function listImages(
   input: OperationInput<"ListMicrovmImages">,

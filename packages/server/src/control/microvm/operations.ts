@@ -6,7 +6,7 @@ import type { Store } from "../../store/store.ts";
 import { ownImage, parseVersion } from "../authorise.ts";
 import type { Idempotency } from "../idempotency.ts";
 import { suspendOrEnd } from "../idle.ts";
-import { DEFAULT_PAGE_SIZE, invalidPageToken, pageToken, parsePageToken } from "../page.ts";
+import { newestFirst, readPage } from "../page.ts";
 import type { Operations, RequestContext } from "../request-context.ts";
 import type { Roles } from "../role/roles.ts";
 import type { TokenService } from "../token/token.ts";
@@ -110,6 +110,8 @@ async function runMicrovm(
   );
 }
 
+const NEWEST_FIRST = newestFirst<Microvm>(({ startedAt, id }) => ({ time: startedAt.getTime(), key: id }));
+
 async function listMicrovms(
   input: OperationInput<"ListMicrovms">,
   context: RequestContext,
@@ -117,30 +119,18 @@ async function listMicrovms(
 ): Promise<OperationOutput<"ListMicrovms">> {
   const { imageIdentifier, imageVersion } = input;
   if (imageIdentifier) ownImage("ListMicrovms", imageIdentifier, context);
-  const scope = ["ListMicrovms", context.accountId, imageIdentifier, imageVersion];
-  const after = input.nextToken ? positionIn(parsePageToken(scope, input.nextToken)) : undefined;
   const version = imageVersion ? parseVersion(imageVersion) : undefined;
-  if (imageVersion && version === undefined) return { items: [], nextToken: null };
-  const size = input.maxResults ?? DEFAULT_PAGE_SIZE;
   const filter = {
     accountId: context.accountId,
     ...(imageIdentifier && { imageArn: imageIdentifier }),
     ...(version !== undefined && { imageVersion: version }),
   };
-  // One more than asked for tells whether there is a next page.
-  const found = await store.microvms.page(filter, after, size + 1);
-  const page = found.slice(0, size);
-  const last = page.at(-1);
-  return {
-    items: page.map(microvmItem),
-    nextToken: found.length > size && last ? pageToken(scope, [last.startedAt.getTime(), last.id]) : null,
-  };
-}
-
-function positionIn([startedAt, id]: readonly unknown[]): { startedAt: number; id: string } {
-  if (typeof startedAt !== "number" || !Number.isSafeInteger(startedAt) || typeof id !== "string")
-    throw invalidPageToken();
-  return { startedAt, id };
+  const scope = ["ListMicrovms", context.accountId, imageIdentifier, imageVersion];
+  const page = await readPage(scope, input, NEWEST_FIRST, async (after, limit) =>
+    // What can be no version, none has.
+    imageVersion && version === undefined ? [] : await store.microvms.page(filter, after, limit),
+  );
+  return { items: page.items.map(microvmItem), nextToken: page.nextToken };
 }
 
 async function suspendMicrovm(

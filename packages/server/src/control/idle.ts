@@ -1,6 +1,6 @@
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import { pause } from "../lib/pause.ts";
+import { repeat } from "../lib/repeat.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { Lifecycle } from "./microvm/lifecycle.ts";
@@ -37,18 +37,9 @@ export class IdlePolicies {
 
   /** Looks at every microvm about once a second until the signal. Resolves when it has stopped. */
   async run(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      try {
-        await pause(this.#deps.clock, SWEEP_MS, signal);
-      } catch {
-        return;
-      }
-      try {
-        await this.sweep();
-      } catch (err) {
-        this.#deps.log.error({ err }, "sweep of idle microvms failed");
-      }
-    }
+    const { clock, log } = this.#deps;
+    const failed = (err: unknown): void => log.error({ err }, "sweep of idle microvms failed");
+    await repeat(clock, SWEEP_MS, () => this.sweep(), failed, signal);
   }
 
   /** One look. Begins what is due and waits for none of it. */

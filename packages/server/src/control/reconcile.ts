@@ -1,7 +1,7 @@
 import type { HostClient, InventoryItem } from "../host/host-client.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import { pause } from "../lib/pause.ts";
+import { repeat } from "../lib/repeat.ts";
 import type { Store } from "../store/store.ts";
 import type { Checkpoints } from "./checkpoint/checkpoints.ts";
 import type { Deletions } from "./image/deletions.ts";
@@ -56,18 +56,10 @@ export class Reconciler {
   /** Looks every few seconds until the signal. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#deps;
-    for (;;) {
-      try {
-        await pause(clock, INTERVAL_MS, signal);
-      } catch {
-        return;
-      }
-      try {
-        await this.reconcile();
-      } catch (err) {
-        if (!signal.aborted) log.error({ err }, "reconciliation failed, to be repeated");
-      }
-    }
+    const failed = (err: unknown): void => {
+      if (!signal.aborted) log.error({ err }, "reconciliation failed, to be repeated");
+    };
+    await repeat(clock, INTERVAL_MS, () => this.reconcile(), failed, signal);
   }
 
   /**

@@ -1,7 +1,7 @@
 import type { HostClient } from "../../host/host-client.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
-import { pause } from "../../lib/pause.ts";
+import { repeat } from "../../lib/repeat.ts";
 import type { Fleet } from "../microvm/fleet.ts";
 import type { LiveMicrovm } from "../microvm/live.ts";
 import type { RoleCredentials } from "./credential-command.ts";
@@ -50,14 +50,9 @@ export class GuestCredentials {
 
   /** Renews until the signal. Resolves when it has stopped. */
   async run(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      try {
-        await pause(this.#deps.clock, SWEEP_MS, signal);
-      } catch {
-        return;
-      }
-      await this.sweep(signal);
-    }
+    const { clock, log } = this.#deps;
+    const failed = (err: unknown): void => log.error({ err }, "renewal of credentials failed");
+    await repeat(clock, SWEEP_MS, () => this.sweep(signal), failed, signal);
   }
 
   /** One look at all microvms. Never throws. */

@@ -2,7 +2,6 @@
  * `npm run bench`: what the steps of a microvm's life take on this machine, each beside its floor, the raw equivalent
  * without a server, measured in the same run. docs/performance.md says what each figure means.
  */
-import { writeFile } from "node:fs/promises";
 import { inspect } from "node:util";
 import { loadConfig } from "../packages/server/src/config.ts";
 import { loadGuestArtifacts } from "../packages/server/src/host/artifacts.ts";
@@ -16,11 +15,11 @@ import { restart } from "./families/restart.ts";
 import { resume } from "./families/resume.ts";
 import { suspend } from "./families/suspend.ts";
 import { RawHost } from "./floor/raw-host.ts";
-import { FIGURES, judge, misses, unitOf } from "./harness/aims.ts";
+import { FIGURES, judge, unitOf } from "./harness/aims.ts";
+import { command, report } from "./harness/command.ts";
 import type { Figure } from "./harness/figure.ts";
 import { describeMachine } from "./harness/machine.ts";
 import { once } from "./harness/once.ts";
-import { phaseLines, table } from "./harness/table.ts";
 import { Crowd, type CrowdSize } from "./lab/crowd.ts";
 import { BenchServer } from "./lab/server.ts";
 import { DEFAULT_SAMPLES, type Options, parseOptions, USAGE } from "./options.ts";
@@ -81,13 +80,7 @@ async function main(options: Options, signal: AbortSignal): Promise<number> {
   const order = FIGURES.map(({ id }) => id);
   figures.sort((a, b) => order.indexOf(a.id) - order.indexOf(b.id));
   const judged = judge(figures);
-  for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(12)}${value}`);
-  console.log(`\n${table(judged)}\n\nWhere the time goes, in ms:\n${phaseLines(judged)}`);
-  if (options.json) await writeFile(options.json, `${JSON.stringify({ machine, figures }, null, 2)}\n`);
-  if (!options.check) return 0;
-  const missed = misses(judged);
-  console.log(missed.length === 0 ? "\nall aims reached" : `\nmissed: ${missed.join(", ")}`);
-  return missed.length === 0 ? 0 : 1;
+  return await report({ machine, figures, judged, phasesTitle: "\nWhere the time goes, in ms:\n" }, options);
 }
 
 /**
@@ -100,20 +93,4 @@ function crowdSize({ only, samples }: Options): CrowdSize {
   return { running: Math.max(1, Math.ceil(40 * share)), suspended: Math.max(1, Math.ceil(suspended * share)) };
 }
 
-let options: Options;
-try {
-  options = parseOptions(process.argv.slice(2));
-} catch (err) {
-  console.error(`${messageOf(err)}\n\n${USAGE}`);
-  process.exit(2);
-}
-const interrupt = new AbortController();
-for (const name of ["SIGINT", "SIGTERM"] as const)
-  process.on(name, () => interrupt.abort(new Error(`${name}: everything is being cleaned up`)));
-try {
-  process.exitCode = await main(options, interrupt.signal);
-} catch (err) {
-  if (!interrupt.signal.aborted) throw err;
-  console.error(`bench: interrupted, and cleaned up`);
-  process.exitCode = 130;
-}
+await command(USAGE, parseOptions, main);

@@ -4,13 +4,12 @@
  * the same JSON, and durable inserts into a SQLite file.
  */
 import { randomUUID } from "node:crypto";
-import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { GetMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
-import { judge, misses } from "../harness/aims.ts";
+import { judge } from "../harness/aims.ts";
+import { command, report } from "../harness/command.ts";
 import { type Figure, type Measured, measured, round, type Sample } from "../harness/figure.ts";
 import { describeMachine } from "../harness/machine.ts";
-import { phaseLines, table } from "../harness/table.ts";
 import { API_FIGURES } from "./aims.ts";
 import { ApiLab, bareInserts, bareServer, cores, leaveServersCore } from "./lab.ts";
 import { type Load, load } from "./load.ts";
@@ -91,13 +90,7 @@ async function main({ json, check, seconds, profile }: Options, signal: AbortSig
   add("run.latency", "ms", single.latencies, floors.write.latencies, single.cost);
 
   const judged = judge(figures, API_FIGURES);
-  for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(12)}${value}`);
-  console.log(`\n${table(judged)}\n${phaseLines(judged)}`);
-  if (json) await writeFile(json, `${JSON.stringify({ machine, figures }, null, 2)}\n`);
-  if (!check) return 0;
-  const missed = misses(judged);
-  console.log(missed.length === 0 ? "\nall aims reached" : `\nmissed: ${missed.join(", ")}`);
-  return missed.length === 0 ? 0 : 1;
+  return await report({ machine, figures, judged, phasesTitle: "" }, { json, check });
 }
 
 type Next = () => Buffer | undefined;
@@ -138,20 +131,4 @@ function parseOptions(args: string[]): Options {
   return { json: values.json, check: values.check, seconds, profile: values["cpu-prof"] };
 }
 
-let options: Options;
-try {
-  options = parseOptions(process.argv.slice(2));
-} catch (err) {
-  console.error(`${err instanceof Error ? err.message : err}\n\n${USAGE}`);
-  process.exit(2);
-}
-const interrupt = new AbortController();
-for (const name of ["SIGINT", "SIGTERM"] as const)
-  process.on(name, () => interrupt.abort(new Error(`${name}: everything is being cleaned up`)));
-try {
-  process.exitCode = await main(options, interrupt.signal);
-} catch (err) {
-  if (!interrupt.signal.aborted) throw err;
-  console.error("bench: interrupted, and cleaned up");
-  process.exitCode = 130;
-}
+await command(USAGE, parseOptions, main);

@@ -12,14 +12,6 @@ export function ofSdk(exports: Readonly<Record<string, unknown>>, source: string
   return { source, operations };
 }
 
-/** Status of each error of the client, by name. */
-export function errorsOfSdk(exports: Readonly<Record<string, unknown>>): ReadonlyMap<string, number> {
-  const errors = new Map<string, number>();
-  for (const schema of Object.values(exports))
-    if (Array.isArray(schema) && schema[0] === -3 && schema[3]?.httpError) errors.set(schema[2], schema[3].httpError);
-  return errors;
-}
-
 type OperationSchema = readonly [
   kind: 9,
   namespace: string,

@@ -106,10 +106,6 @@ export interface HostFacts {
   readonly burst: number;
 }
 
-export interface ContainerHooks {
-  readonly port: number;
-}
-
 /** What a guest's metadata service tells, before its hook is called and traffic comes. */
 export interface GuestCredentials {
   /** The JSON document as programs get it; empty: there are none. Absent: what the guest has stays. */

@@ -1,61 +1,15 @@
 import { describe, expect, test } from "vitest";
-import type { Build, Image, ImageVersion } from "./image.ts";
 import type { Store } from "./store.ts";
-import { someCheckpoint, someMicrovm, temporaryStore } from "./testing.ts";
+import { someBuild, someCheckpoint, someImage, someMicrovm, someVersion, temporaryStore } from "./testing.ts";
 
 const arn = "arn:aws:lambda:us-east-1:000000000000:microvm-image:demo";
 const at = new Date(1_789_482_600_512);
 const token = { accountId: "000000000000", operation: "CreateMicrovmImage", token: "t" };
 const recorded = { requestDigest: "d", response: "{}" };
 
-const image: Image = {
-  arn,
-  accountId: "000000000000",
-  name: "demo",
-  generation: 1,
-  state: "CREATING",
-  latestActiveVersion: null,
-  latestFailedVersion: null,
-  lastVersion: 1,
-  tags: {},
-  createdAt: at,
-  updatedAt: at,
-};
-const version = (number: number): ImageVersion => ({
-  imageArn: arn,
-  version: number,
-  state: "PENDING",
-  status: "INACTIVE",
-  stateReason: null,
-  configuration: {
-    baseImageArn: "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
-    baseImageVersion: "1.0",
-    buildRoleArn: "arn:aws:iam::000000000000:role/build",
-    codeArtifactUri: "s3://bucket/app.zip",
-    description: null,
-    logging: null,
-    egressConnectors: [],
-    architectures: null,
-    memoryMib: 2048,
-    additionalOsCapabilities: null,
-    hooks: null,
-    environment: null,
-  },
-  createdAt: at,
-  updatedAt: at,
-});
-const build = (number: number, id = `build-${number}`): Build => ({
-  id,
-  imageArn: arn,
-  version: number,
-  state: "PENDING",
-  stateReason: null,
-  architecture: "X86_64",
-  chipset: "GENERIC",
-  chipsetGeneration: "1",
-  snapshot: null,
-  createdAt: at,
-});
+const image = someImage();
+const version = (number: number) => someVersion(number);
+const build = (number: number, id = `build-${number}`) => someBuild(number, id);
 const built = {
   kind: "built",
   snapshot: { memoryBytes: 1, codeInstallBytes: 1, diskBytes: 1 },

@@ -1,60 +1,16 @@
 import { expect, test } from "vitest";
 import { StaleWriteError } from "./errors.ts";
-import type { Build, Image, ImageVersion } from "./image.ts";
-import { temporaryStore } from "./testing.ts";
+import { someBuild, someImage, someVersion, temporaryStore } from "./testing.ts";
 
 const arn = "arn:aws:lambda:us-east-1:000000000000:microvm-image:demo";
-const created = new Date(1_789_482_600_512);
 const later = new Date(1_789_482_702_118);
 
-const image: Image = {
-  arn,
-  accountId: "000000000000",
-  name: "demo",
-  generation: 1,
-  state: "CREATING",
-  latestActiveVersion: null,
-  latestFailedVersion: null,
-  lastVersion: 1,
-  tags: { team: "a" },
-  createdAt: created,
-  updatedAt: created,
-};
-const version: ImageVersion = {
-  imageArn: arn,
-  version: 1,
-  state: "PENDING",
-  status: "INACTIVE",
-  stateReason: null,
-  configuration: {
-    baseImageArn: "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
-    baseImageVersion: "1.0",
-    buildRoleArn: "arn:aws:iam::000000000000:role/build",
-    codeArtifactUri: "s3://bucket/app.zip",
-    description: null,
-    logging: null,
-    egressConnectors: [],
-    architectures: null,
-    memoryMib: 2048,
-    additionalOsCapabilities: null,
-    hooks: { port: 9000, microvmImageHooks: { ready: "ENABLED" } },
-    environment: { A: "b" },
-  },
-  createdAt: created,
-  updatedAt: created,
-};
-const build: Build = {
-  id: "7d0f0c52-5a1e-4a53-9c35-6a3cc1f2a001",
-  imageArn: arn,
-  version: 1,
-  state: "PENDING",
-  stateReason: null,
-  architecture: "X86_64",
-  chipset: "GENERIC",
-  chipsetGeneration: "1",
-  snapshot: null,
-  createdAt: created,
-};
+const image = someImage({ tags: { team: "a" } });
+const version = someVersion(1, {
+  hooks: { port: 9000, microvmImageHooks: { ready: "ENABLED" } },
+  environment: { A: "b" },
+});
+const build = someBuild(1, "7d0f0c52-5a1e-4a53-9c35-6a3cc1f2a001");
 const built = {
   kind: "built",
   snapshot: { memoryBytes: 609_087_488, codeInstallBytes: 186_400_768, diskBytes: 25_600_000 },

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { createLog } from "../lib/log.ts";
 import type { Checkpoint, CheckpointState } from "./checkpoint.ts";
+import type { Build, Image, ImageConfiguration, ImageVersion } from "./image.ts";
 import type { Microvm, MicrovmState } from "./microvm.ts";
 import { openStore } from "./open.ts";
 import type { Store } from "./store.ts";
@@ -23,6 +24,65 @@ export async function temporaryStore(): Promise<Store> {
   return store;
 }
 
+const DEMO = "arn:aws:lambda:us-east-1:000000000000:microvm-image:demo";
+const CREATED = new Date(1_789_482_600_512);
+
+/** For tests: an image that is being created. */
+export const someImage = (core: Partial<Image> = {}): Image => ({
+  arn: DEMO,
+  accountId: "000000000000",
+  name: "demo",
+  generation: 1,
+  state: "CREATING",
+  latestActiveVersion: null,
+  latestFailedVersion: null,
+  lastVersion: 1,
+  tags: {},
+  createdAt: CREATED,
+  updatedAt: CREATED,
+  ...core,
+});
+
+/** For tests: a version of that image that waits for its build. */
+export const someVersion = (version = 1, configuration: Partial<ImageConfiguration> = {}): ImageVersion => ({
+  imageArn: DEMO,
+  version,
+  state: "PENDING",
+  status: "INACTIVE",
+  stateReason: null,
+  configuration: {
+    baseImageArn: "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
+    baseImageVersion: "1.0",
+    buildRoleArn: "arn:aws:iam::000000000000:role/build",
+    codeArtifactUri: "s3://bucket/app.zip",
+    description: null,
+    logging: null,
+    egressConnectors: [],
+    architectures: null,
+    memoryMib: 2048,
+    additionalOsCapabilities: null,
+    hooks: null,
+    environment: null,
+    ...configuration,
+  },
+  createdAt: CREATED,
+  updatedAt: CREATED,
+});
+
+/** For tests: a build of such a version that has not begun. */
+export const someBuild = (version: number, id: string): Build => ({
+  id,
+  imageArn: DEMO,
+  version,
+  state: "PENDING",
+  stateReason: null,
+  architecture: "X86_64",
+  chipset: "GENERIC",
+  chipsetGeneration: "1",
+  snapshot: null,
+  createdAt: CREATED,
+});
+
 /** For tests: a microvm in the given state. */
 export function someMicrovm(state: MicrovmState, core: Partial<Microvm> = {}): Microvm {
   return {
@@ -30,7 +90,7 @@ export function someMicrovm(state: MicrovmState, core: Partial<Microvm> = {}): M
     accountId: "000000000000",
     label: randomUUID(),
     generation: 1,
-    imageArn: "arn:aws:lambda:us-east-1:000000000000:microvm-image:demo",
+    imageArn: DEMO,
     imageVersion: 1,
     templateId: randomUUID(),
     spec: {

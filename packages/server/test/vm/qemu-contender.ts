@@ -12,6 +12,7 @@ import { loadGuestArtifacts } from "../../src/host/artifacts.ts";
 import type { Slot, Vmm, VmmDir } from "../../src/host/driver/driver.ts";
 import { openDriver } from "../../src/host/driver/open-driver.ts";
 import { identify } from "../../src/host/driver/qemu/process.ts";
+import { agents, cellsOf } from "../../src/host/driver/testing/cells.ts";
 import type { Bystander, Contender, ContenderCell } from "../../src/host/driver/testing/contender.ts";
 import { createVmmDir, HostLayout, newVmmId, resetRunDir } from "../../src/host/layout.ts";
 import { SlotPool } from "../../src/host/network/slot-pool.ts";
@@ -39,12 +40,7 @@ export async function openQemuContender(): Promise<Contender> {
   const drivers = await Promise.all(Array.from({ length: 32 }, open));
   const slots = new SlotPool({ dataDir: root, cidr: config.slotCidr, uidBase: 230_000, max: 64, spare: 0, log });
   await slots.start([]);
-  const agents = new WeakMap<Vmm, Agent>();
-  const agentOf = (vmm: Vmm, slot: Slot): Agent => {
-    const agent = agents.get(vmm) ?? new Agent(slot.address, vmm.ended);
-    agents.set(vmm, agent);
-    return agent;
-  };
+  const agentOf = agents();
   return {
     driver() {
       const driver = drivers.pop();
@@ -56,17 +52,7 @@ export async function openQemuContender(): Promise<Contender> {
     kernel: artifacts.kernel.path,
     initramfs: artifacts.initramfs.path,
     scratch: root,
-    async cell() {
-      const slot = await slots.take();
-      const dir = layout.vmm(newVmmId());
-      await createVmmDir(dir);
-      await resetRunDir(dir, slot.uid);
-      return { dir, slot };
-    },
-    async release({ dir, slot }: ContenderCell) {
-      await rm(dir.path, { recursive: true, force: true });
-      await slots.release(slot);
-    },
+    ...cellsOf(layout, slots),
     async bootDisk({ dir, slot }) {
       const path = join(dir.disks, "disk.raw");
       await copyFile(disk, path);

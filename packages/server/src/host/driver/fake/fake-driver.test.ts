@@ -7,6 +7,7 @@ import { Notebook } from "../../agent/testing/notebook.ts";
 import { createVmmDir, HostLayout, newVmmId, resetRunDir } from "../../layout.ts";
 import { FakeNetwork, FakeSlots } from "../../network/testing/fake-slots.ts";
 import type { Slot, Vmm } from "../driver.ts";
+import { agents, cellsOf } from "../testing/cells.ts";
 import type { Contender } from "../testing/contender.ts";
 import { describeDriver } from "../testing/contract.ts";
 import { FakeDriver } from "./fake-driver.ts";
@@ -22,12 +23,7 @@ async function openFake(): Promise<Contender> {
   const network = await FakeNetwork.claim();
   const slots = new FakeSlots(network);
   const diskBytes = 1 << 20;
-  const agents = new WeakMap<Vmm, Agent>();
-  const agentOf = (vmm: Vmm, slot: Slot): Agent => {
-    const agent = agents.get(vmm) ?? new Agent(slot.address, vmm.ended);
-    agents.set(vmm, agent);
-    return agent;
-  };
+  const agentOf = agents();
   return {
     driver: () => new FakeDriver(machine),
     shape: { memoryMib: 16, vcpus: 1 },
@@ -35,17 +31,7 @@ async function openFake(): Promise<Contender> {
     kernel: "/dev/null",
     initramfs: "/dev/null",
     scratch: root,
-    async cell() {
-      const slot = await slots.take();
-      const dir = layout.vmm(newVmmId());
-      await createVmmDir(dir);
-      await resetRunDir(dir, slot.uid);
-      return { dir, slot };
-    },
-    async release({ dir, slot }) {
-      await rm(dir.path, { recursive: true, force: true });
-      await slots.release(slot);
-    },
+    ...cellsOf(layout, slots),
     async bootDisk({ dir }) {
       const disk = join(dir.disks, "disk.raw");
       await writeFile(disk, "");

@@ -169,10 +169,14 @@ export class Workbench {
   async clear(): Promise<void> {
     const cells = [...this.#cells];
     this.#cells.clear();
-    for (const cell of cells) {
-      await this.driver.destroy(cell.dir);
-      await this.contender.release(cell);
-    }
+    // One that cannot be ended must not keep the others alive.
+    const ended = await Promise.allSettled(
+      cells.map(async (cell) => {
+        await this.driver.destroy(cell.dir);
+        await this.contender.release(cell);
+      }),
+    );
+    for (const one of ended) if (one.status === "rejected") throw one.reason;
   }
 
   #asTemplate(): Pick<Saved, "devices" | "memory" | "layers"> {

@@ -1,12 +1,10 @@
 import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Agent } from "../../agent/agent.ts";
 import { FakeAgent, NOTEBOOK_PORT } from "../../agent/testing/fake-agent.ts";
 import { Notebook } from "../../agent/testing/notebook.ts";
-import { createVmmDir, HostLayout, newVmmId, resetRunDir } from "../../layout.ts";
+import { HostLayout } from "../../layout.ts";
 import { FakeNetwork, FakeSlots } from "../../network/testing/fake-slots.ts";
-import type { Slot, Vmm } from "../driver.ts";
 import { agents, cellsOf } from "../testing/cells.ts";
 import type { Contender } from "../testing/contender.ts";
 import { describeDriver } from "../testing/contract.ts";

@@ -13,7 +13,6 @@ import { giveCredentials } from "../agent/credentials.ts";
 import { freezeWorkload } from "../agent/freeze.ts";
 import { assumeIdentity, KEEP_MACHINE_ID } from "../agent/identity.ts";
 import { requireSpace } from "../disk-space.ts";
-import type { Driver } from "../driver/driver.ts";
 import {
   type CheckpointResult,
   type CheckpointSpec,
@@ -29,7 +28,6 @@ import {
   type ResumeSpec,
 } from "../host-client.ts";
 import { createInstanceDir, type InstanceDir } from "../layout.ts";
-import { MAX_LAYERS } from "../snapshot/layer-merge.ts";
 import { checkCompatible } from "../snapshot/manifest.ts";
 import {
   cloneSnapshot,
@@ -42,24 +40,20 @@ import {
   writeSnapshot,
 } from "../snapshot/snapshot.ts";
 import { openUntrusted } from "../snapshot/untrusted-file.ts";
-import { type Cells, createLayer } from "../supply/cell.ts";
+import { createLayer } from "../supply/cell.ts";
 import type { Clone, Supply } from "../supply/supply.ts";
-import type { OpenTemplate, TemplateStore } from "../template/template-store.ts";
-import { type AsleepDeps, careForSleeper, careForWaking, ignoreRefusal, type Sleeper } from "./asleep.ts";
+import type { OpenTemplate } from "../template/template-store.ts";
+import { ignoreRefusal } from "./asleep.ts";
 import { type Capture, capture } from "./capture.ts";
 import { type InstanceRecord, readRecord, writeRecord } from "./instance-record.ts";
 import { RestorePoints } from "./restore-points.ts";
-import { Standby, type StandbyDeps } from "./standby.ts";
-import { Upkeep } from "./upkeep.ts";
+import { Sleep, type SleepDeps } from "./sleep.ts";
 import { usageOf } from "./usage.ts";
 import type { WorkloadLog } from "./workload-log.ts";
 import { watchWorkload } from "./workload-watch.ts";
 
-export interface InstanceDeps extends StandbyDeps, AsleepDeps {
-  readonly driver: Driver;
-  readonly cells: Cells;
+export interface InstanceDeps extends SleepDeps {
   readonly supply: Supply;
-  readonly templates: TemplateStore;
   readonly reservedDiskMib: number;
 }
 
@@ -81,9 +75,8 @@ export class Instance {
   readonly #onExit: (exit: InstanceExit) => void;
   #record: InstanceRecord | undefined;
   #live: Live | undefined;
-  #standby: Standby | undefined;
   readonly #points: RestorePoints;
-  readonly #upkeep = new Upkeep();
+  readonly #sleep: Sleep;
   #exited = false;
   /** Found on disk, and not yet looked at: recover() comes before anything else. */
   needsRecovery = false;
@@ -95,6 +88,12 @@ export class Instance {
     this.#deps = deps;
     this.#log = deps.log.child({ microvmId: dir.id });
     this.#points = new RestorePoints(dir.snapshots, dir.id, deps.verifier, this.#log);
+    this.#sleep = new Sleep(deps, {
+      points: this.#points,
+      scratch: join(dir.path, "merged.qcow2"),
+      moveTo: (number) => this.#becomeSuspended(number),
+      log: this.#log,
+    });
     this.#onExit = onExit;
   }
 
@@ -178,18 +177,19 @@ export class Instance {
     watch.mark("snapshot");
     await this.#becomeSuspended(number);
     watch.mark("record");
-    await this.#rest(live);
+    this.#forget();
+    await this.#sleep.begin(this.#requireRecord(), live);
     watch.mark("end");
     return watch.receipt();
   }
 
   async resume(spec: ResumeSpec, signal: AbortSignal): Promise<Receipt> {
-    await this.#upkeep.stop();
+    await this.#sleep.stopUpkeep();
     try {
-      await this.#careForWaking(signal);
+      if (this.#record?.phase === "suspended") await this.#sleep.prepareToWake(this.#record, signal);
       return await this.#resume(spec, signal);
     } catch (err) {
-      if (this.state === "suspended") this.#startUpkeep();
+      if (this.state === "suspended") this.#sleep.startUpkeep(this.#requireRecord());
       throw err;
     }
   }
@@ -210,7 +210,7 @@ export class Instance {
       await this.#write(next);
       return clone;
     };
-    const standby = await this.#wake(record);
+    const standby = await this.#sleep.wake(record);
     const clone = standby
       ? await start(standby)
       : await this.#deps.limiter.run("urgent", signal, async () => {
@@ -258,11 +258,11 @@ export class Instance {
 
   /** A restore point at `path`; the instance goes on as it was. */
   async checkpoint(path: string, { previous }: CheckpointSpec, signal: AbortSignal): Promise<CheckpointResult> {
-    await this.#upkeep.stop();
+    await this.#sleep.stopUpkeep();
     try {
       return await this.#checkpoint(path, previous, signal);
     } finally {
-      if (this.state === "suspended") this.#startUpkeep();
+      if (this.state === "suspended") this.#sleep.startUpkeep(this.#requireRecord());
     }
   }
 
@@ -291,7 +291,7 @@ export class Instance {
     // What it is now goes for good: so it is made sure that there is something to go to.
     await this.#deps.verifier.require(fitting, signal);
     watch.mark("verify");
-    await this.#upkeep.stop();
+    await this.#sleep.stopUpkeep();
     const record = this.#requireRecord();
     const number = record.snapshot + 1;
     await this.#points.add(number, (path) => cloneSnapshot(fitting, path));
@@ -299,10 +299,10 @@ export class Instance {
     const live = this.#live;
     this.#forget();
     if (live) await this.#deps.supply.discard(live);
-    await this.#endStandby();
+    await this.#sleep.endStandby();
     this.logs.rewindTo(target.manifest.logSeq);
     await this.#becomeSuspended(number);
-    this.#startUpkeep();
+    this.#sleep.startUpkeep(this.#requireRecord());
     watch.mark("end");
     return watch.receipt();
   }
@@ -317,11 +317,11 @@ export class Instance {
       watch.mark("terminate hook");
     }
     this.#exited = true; // what ends now ends because we end it
-    await this.#upkeep.stop();
+    await this.#sleep.stopUpkeep();
     this.#forget();
     if (live) await this.#deps.supply.discard(live);
     else await this.#endVmm();
-    await this.#endStandby();
+    await this.#sleep.endStandby();
     watch.mark("end");
     await rm(this.dir.path, { recursive: true, force: true });
     await this.logs.close();
@@ -360,7 +360,7 @@ export class Instance {
       } catch (err) {
         this.#log.warn({ err }, "restore point not sealed"); // what it lacks is found by who reads it next
       }
-      this.#startUpkeep();
+      this.#sleep.startUpkeep(this.#requireRecord());
       return "suspended";
     }
     if (!record.vmm) return "broken";
@@ -384,7 +384,7 @@ export class Instance {
         this.#log.warn({ err }, "resume not finished");
         await this.#endVmm();
         await this.#becomeSuspended(record.snapshot);
-        this.#startUpkeep();
+        this.#sleep.startUpkeep(this.#requireRecord());
         return "suspended";
       }
       await this.#write({ ...record, resuming: false });
@@ -403,19 +403,12 @@ export class Instance {
             found: await this.#points.found(number),
             snapshot: await this.#points.open(number).catch(ignoreRefusal),
           };
-    return await usageOf(this.id, { live: this.#live, standby: this.#standby?.vmm, restorePoint });
+    return await usageOf(this.id, { live: this.#live, standby: this.#sleep.vmm, restorePoint });
   }
 
   /** Reads the restore point of one that sleeps again, unless that was done since. Gives way at once. */
   async scrub(since: Date, pace: number): Promise<void> {
-    const record = this.#record;
-    if (!record || !this.#upkeep.resting || !(await this.#points.unchecked(record.snapshot, since))) return;
-    if (!this.#upkeep.resting) return;
-    this.#upkeep.start(
-      (signal) => this.#points.check(record.snapshot, pace, signal),
-      (err) => this.#log.warn({ err }, "restore point not checked"),
-    );
-    await this.#upkeep.done();
+    if (this.#record) await this.#sleep.scrub(this.#record, since, pace);
   }
 
   /** The guest writes its console as it likes, and the VMM appends without end: past the limit it begins anew. */
@@ -453,7 +446,7 @@ export class Instance {
     this.#forget();
     live?.vmm.detach();
     live?.agent.close();
-    await this.#upkeep.stop();
+    await this.#sleep.stopUpkeep();
     await this.logs.close();
   }
 
@@ -502,82 +495,6 @@ export class Instance {
       disks: live.cell.dir.disks,
       layers: live.layer,
     };
-  }
-
-  /** Suspended: its VMM stands by if that is wanted, else it is ended. */
-  async #rest(live: Live): Promise<void> {
-    const { standbyMs, cells } = this.#deps;
-    this.#forget();
-    if (standbyMs === 0 || live.layer > MAX_LAYERS) {
-      await live.vmm.kill();
-      await sealLayers(await this.#points.open(this.#requireRecord().snapshot));
-      cells.removeLater(live.cell);
-      this.#startUpkeep();
-      return;
-    }
-    const privateBytes = await live.vmm.privateBytes().catch(() => 0); // it has ended
-    const { promise: layered, resolve } = Promise.withResolvers<void>();
-    this.#standby = new Standby(live, privateBytes, this.#deps, () => this.#putLayerAbove(live).finally(resolve));
-    this.#startUpkeep(layered);
-  }
-
-  /** What the guest writes when it wakes must not go into the snapshot's layers. */
-  async #putLayerAbove(live: Live): Promise<Clone> {
-    const { manifest } = await this.#deps.templates.open(this.#requireRecord().templateId);
-    const layer = live.layer + 1;
-    await live.vmm.switchDisk(await createLayer(this.#deps.driver, live.cell, layer, manifest.diskBytes));
-    await sealLayers(await this.#points.open(this.#requireRecord().snapshot));
-    return { ...live, layer };
-  }
-
-  /** @param ready when nobody writes its layers any more */
-  #startUpkeep(ready: Promise<void> = Promise.resolve()): void {
-    const sleeper = this.#sleeper();
-    const work = async (signal: AbortSignal): Promise<void> => {
-      await ready;
-      await careForSleeper(sleeper, this.#deps, signal);
-    };
-    this.#upkeep.start(work, (err) => this.#log.warn({ err }, "restore point not looked after"));
-  }
-
-  /** What goes wrong here costs time and nothing else: the restore point is as it was. */
-  async #careForWaking(signal: AbortSignal): Promise<void> {
-    if (this.#standby || this.#record?.phase !== "suspended") return;
-    try {
-      await careForWaking(this.#sleeper(), this.#deps, signal);
-    } catch (err) {
-      signal.throwIfAborted();
-      this.#log.warn({ err }, "disk layers not merged");
-    }
-  }
-
-  #sleeper(): Sleeper {
-    const { snapshot: number, templateId } = this.#requireRecord();
-    return {
-      points: this.#points,
-      number,
-      diskBytes: async () => (await this.#deps.templates.open(templateId)).manifest.diskBytes,
-      scratch: join(this.dir.path, "merged.qcow2"),
-      moveTo: (next) => this.#becomeSuspended(next),
-    };
-  }
-
-  async #wake({ snapshot }: InstanceRecord): Promise<Clone | undefined> {
-    const standby = this.#standby;
-    this.#standby = undefined;
-    if (!standby) return undefined;
-    // Its memory is its own, but not the layers of its disk.
-    if ((await this.#points.found(snapshot))?.damage?.file.startsWith("disk-")) {
-      await standby.end();
-      return undefined;
-    }
-    return await standby.take();
-  }
-
-  async #endStandby(): Promise<void> {
-    const standby = this.#standby;
-    this.#standby = undefined;
-    await standby?.end();
   }
 
   /** @throws DamagedError, HostError */

@@ -14,6 +14,7 @@ import { createLog } from "../../src/lib/log.ts";
 
 const MAIN = fileURLToPath(import.meta.resolve("@torpor/server/main"));
 const CRASH_BEFORE = fileURLToPath(new URL("crash-before.ts", import.meta.url));
+const END_WITH_PARENT = fileURLToPath(new URL("end-with-parent.ts", import.meta.url));
 
 interface Credentials {
   readonly endpointUrl: string;
@@ -86,7 +87,7 @@ export class TestServer implements AsyncDisposable {
       ...others,
     };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
-    const preload = this.#killable ? ["--import", CRASH_BEFORE] : [];
+    const preload = [END_WITH_PARENT, ...(this.#killable ? [CRASH_BEFORE] : [])].flatMap((file) => ["--import", file]);
     const child = spawn(process.execPath, [...preload, MAIN, "serve", ...args], {
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });

@@ -58,9 +58,7 @@ export class Sleep {
     }
     const privateBytes = await clone.vmm.privateBytes().catch(() => 0); // it has ended
     const { promise: layered, resolve } = Promise.withResolvers<void>();
-    this.#standby = new Standby(clone, privateBytes, this.#deps, () =>
-      this.#putLayerAbove(at, clone).finally(resolve),
-    );
+    this.#standby = new Standby(clone, privateBytes, this.#deps, () => this.#putLayerAbove(at, clone).finally(resolve));
     this.startUpkeep(at, layered);
   }
 

@@ -40,7 +40,13 @@ const input = {
   volume: required(volume),
   tone: optional(enumeration(["STERN", "KIND"])),
 };
-const call = { method: "POST", uri: "/dogs/{name}/call", status: 202, output: {} } as const;
+const call = {
+  method: "POST",
+  uri: "/dogs/{name}/call",
+  status: 202,
+  permission: { on: { kind: "any" } },
+  output: {},
+} as const;
 const errors = ["ResourceNotFoundException"];
 const findings = (table: Parameters<typeof ofTable>[0], declared: Parameters<typeof compare>[2] = []) =>
   compare(dogs, ofTable(table, statusOf), declared).findings;

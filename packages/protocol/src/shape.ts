@@ -3,6 +3,8 @@
  * that follow from them. No behaviour lives here; the server derives routing, validation and serialisation from it.
  */
 
+import type { Permission } from "./permission.ts";
+
 export interface StringShape {
   readonly type: "string";
   /** Length bounds in characters. */
@@ -88,6 +90,7 @@ export interface Operation<I extends Members = Members, O extends Members = Memb
   readonly uri: string;
   /** Status of success. */
   readonly status: number;
+  readonly permission: Permission;
   readonly input: I;
   readonly output: O;
   /** What becomes of unset members of the answer; absent: they are null. */

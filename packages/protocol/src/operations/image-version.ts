@@ -1,3 +1,4 @@
+import { arnIn } from "../permission.ts";
 import { operation, optional, path, query, required, structure } from "../shape.ts";
 import {
   architecture,
@@ -15,6 +16,7 @@ export const IMAGE_VERSION_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: { imageIdentifier: path(microvmImageIdentifier), imageVersion: path(nonBlankString) },
     output: imageVersion,
     errors: READ_ERRORS,
@@ -23,6 +25,7 @@ export const IMAGE_VERSION_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: {
       imageIdentifier: path(microvmImageIdentifier),
       ...pageRequest,
@@ -34,6 +37,7 @@ export const IMAGE_VERSION_OPERATIONS = {
     method: "PATCH",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: {
       imageIdentifier: path(microvmImageIdentifier),
       imageVersion: path(nonBlankString),
@@ -46,6 +50,7 @@ export const IMAGE_VERSION_OPERATIONS = {
     method: "DELETE",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: { imageIdentifier: path(microvmImageIdentifier), imageVersion: path(nonBlankString) },
     output: {
       imageIdentifier: required(microvmImageIdentifier),
@@ -58,6 +63,7 @@ export const IMAGE_VERSION_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}/builds",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: {
       imageIdentifier: path(microvmImageIdentifier),
       imageVersion: path(nonBlankString),
@@ -73,6 +79,7 @@ export const IMAGE_VERSION_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}/builds/{buildId}",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: {
       imageIdentifier: path(microvmImageIdentifier),
       imageVersion: path(nonBlankString),

@@ -1,3 +1,4 @@
+import { anything, arnIn, newImageNamed } from "../permission.ts";
 import {
   idempotencyToken,
   operation,
@@ -36,6 +37,11 @@ export const IMAGE_OPERATIONS = {
     method: "POST",
     uri: "/2025-09-09/microvm-images",
     status: 201,
+    permission: {
+      on: newImageNamed("name"),
+      passesRole: "buildRoleArn",
+      passesConnectors: { egressNetworkConnectors: "INTERNET_EGRESS" },
+    },
     input: {
       ...imageConfiguration,
       name: required(imageName),
@@ -60,6 +66,7 @@ export const IMAGE_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: { imageIdentifier: path(microvmImageIdentifier) },
     output: {
       ...image,
@@ -72,6 +79,7 @@ export const IMAGE_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/microvm-images",
     status: 200,
+    permission: { on: anything },
     input: {
       ...pageRequest,
       nameFilter: query(nonBlankString),
@@ -83,6 +91,11 @@ export const IMAGE_OPERATIONS = {
     method: "PUT",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}",
     status: 200,
+    permission: {
+      on: arnIn("imageIdentifier"),
+      passesRole: "buildRoleArn",
+      passesConnectors: { egressNetworkConnectors: "INTERNET_EGRESS" },
+    },
     input: {
       ...imageConfiguration,
       imageIdentifier: path(microvmImageIdentifier),
@@ -105,6 +118,7 @@ export const IMAGE_OPERATIONS = {
     method: "DELETE",
     uri: "/2025-09-09/microvm-images/{imageIdentifier}",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: { imageIdentifier: path(microvmImageIdentifier) },
     output: { imageIdentifier: required(microvmImageIdentifier), state: required(microvmImageState) },
     errors: CHANGE_ERRORS,

@@ -1,3 +1,4 @@
+import { anything, arnIn } from "../permission.ts";
 import { enumeration, operation, optional, path, required, structure, timestamp } from "../shape.ts";
 import { LIST_ERRORS, microvmImageIdentifier, nonBlankString, pageOf, pageRequest, READ_ERRORS } from "./shapes.ts";
 
@@ -20,6 +21,7 @@ export const MANAGED_IMAGE_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/managed-microvm-images",
     status: 200,
+    permission: { on: anything },
     input: { ...pageRequest },
     output: pageOf(managedMicrovmImageSummary),
     errors: LIST_ERRORS,
@@ -28,6 +30,7 @@ export const MANAGED_IMAGE_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/managed-microvm-images/{imageIdentifier}/versions",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: {
       imageIdentifier: path(microvmImageIdentifier),
       ...pageRequest,

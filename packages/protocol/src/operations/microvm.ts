@@ -1,3 +1,4 @@
+import { arnIn, imageOfMicrovm } from "../permission.ts";
 import {
   boolean,
   enumeration,
@@ -88,6 +89,11 @@ export const MICROVM_OPERATIONS = {
     method: "POST",
     uri: "/2025-09-09/microvms",
     status: 200,
+    permission: {
+      on: arnIn("imageIdentifier"),
+      passesRole: "executionRoleArn",
+      passesConnectors: { ingressNetworkConnectors: "HTTP_INGRESS", egressNetworkConnectors: "inherited" },
+    },
     input: {
       imageIdentifier: required(microvmImageIdentifier),
       ingressNetworkConnectors: optional(networkConnectorList),
@@ -116,6 +122,7 @@ export const MICROVM_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/microvms/{microvmIdentifier}",
     status: 200,
+    permission: { on: imageOfMicrovm("microvmIdentifier") },
     input: { microvmIdentifier: path(microvmIdentifier) },
     output: microvm,
     errors: READ_ERRORS,
@@ -124,6 +131,7 @@ export const MICROVM_OPERATIONS = {
     method: "GET",
     uri: "/2025-09-09/microvms",
     status: 200,
+    permission: { on: arnIn("imageIdentifier") },
     input: {
       ...pageRequest,
       imageIdentifier: query(microvmImageIdentifier),
@@ -136,6 +144,7 @@ export const MICROVM_OPERATIONS = {
     method: "POST",
     uri: "/2025-09-09/microvms/{microvmIdentifier}/suspend",
     status: 200,
+    permission: { on: imageOfMicrovm("microvmIdentifier") },
     input: { microvmIdentifier: path(microvmIdentifier) },
     output: {},
     errors: CHANGE_ERRORS,
@@ -144,6 +153,7 @@ export const MICROVM_OPERATIONS = {
     method: "POST",
     uri: "/2025-09-09/microvms/{microvmIdentifier}/resume",
     status: 200,
+    permission: { on: imageOfMicrovm("microvmIdentifier") },
     input: { microvmIdentifier: path(microvmIdentifier) },
     output: {},
     errors: CHANGE_ERRORS,
@@ -152,6 +162,7 @@ export const MICROVM_OPERATIONS = {
     method: "DELETE",
     uri: "/2025-09-09/microvms/{microvmIdentifier}",
     status: 200,
+    permission: { on: imageOfMicrovm("microvmIdentifier") },
     input: { microvmIdentifier: path(microvmIdentifier) },
     output: {},
     errors: CHANGE_ERRORS,
@@ -160,6 +171,7 @@ export const MICROVM_OPERATIONS = {
     method: "POST",
     uri: "/2025-09-09/microvms/{microvmIdentifier}/auth-token",
     status: 200,
+    permission: { on: imageOfMicrovm("microvmIdentifier") },
     input: {
       microvmIdentifier: path(microvmIdentifier),
       expirationInMinutes: required(integer({ min: 1 })),
@@ -174,6 +186,7 @@ export const MICROVM_OPERATIONS = {
     method: "POST",
     uri: "/2025-09-09/microvms/{microvmIdentifier}/shell-auth-token",
     status: 200,
+    permission: { on: imageOfMicrovm("microvmIdentifier") },
     input: { microvmIdentifier: path(microvmIdentifier), expirationInMinutes: required(integer({ min: 1 })) },
     output: { authToken: required(tokenParts) },
     errors: CHANGE_ERRORS,

@@ -2,6 +2,7 @@
  * Network connectors belong to a service of their own, Lambda Core: another version in the path, members with capitals,
  * times as ISO 8601 texts, and what is unset is left out.
  */
+import { anything, connectorIn, newConnectorNamed } from "../permission.ts";
 import {
   enumeration,
   idempotencyToken,
@@ -74,6 +75,7 @@ export const NETWORK_CONNECTOR_OPERATIONS = {
     method: "POST",
     uri: collection,
     status: 202,
+    permission: { on: newConnectorNamed("Name"), passesRole: "OperatorRole" },
     input: {
       Name: required(connectorName),
       Configuration: required(configuration),
@@ -95,6 +97,7 @@ export const NETWORK_CONNECTOR_OPERATIONS = {
     method: "GET",
     uri: one,
     status: 200,
+    permission: { on: connectorIn("Identifier") },
     input: { Identifier: path(identifier) },
     output: {
       ...core,
@@ -118,6 +121,7 @@ export const NETWORK_CONNECTOR_OPERATIONS = {
     method: "GET",
     uri: collection,
     status: 200,
+    permission: { on: anything },
     input: { State: query(state), Marker: query(string()), MaxItems: query(integer({ min: 1, max: 100 })) },
     output: {
       NetworkConnectors: required(
@@ -142,6 +146,7 @@ export const NETWORK_CONNECTOR_OPERATIONS = {
     method: "PUT",
     uri: one,
     status: 202,
+    permission: { on: connectorIn("Identifier"), passesRole: "OperatorRole" },
     input: {
       Identifier: path(identifier),
       Configuration: optional(configuration),
@@ -161,6 +166,7 @@ export const NETWORK_CONNECTOR_OPERATIONS = {
     method: "DELETE",
     uri: one,
     status: 202,
+    permission: { on: connectorIn("Identifier") },
     input: { Identifier: path(identifier) },
     output: core,
     unset: "omit",

@@ -1,3 +1,4 @@
+import { arnIn } from "../permission.ts";
 import { list, operation, optional, path, required, requiredQuery, string } from "../shape.ts";
 import { tagKey, tags } from "./shapes.ts";
 
@@ -27,6 +28,7 @@ export const TAG_OPERATIONS = {
     method: "POST",
     uri,
     status: 204,
+    permission: { on: arnIn("Resource") },
     input: { Resource: path(taggableResource), Tags: required(tags) },
     output: {},
     errors: CHANGE_ERRORS,
@@ -35,6 +37,7 @@ export const TAG_OPERATIONS = {
     method: "DELETE",
     uri,
     status: 204,
+    permission: { on: arnIn("Resource") },
     input: { Resource: path(taggableResource), TagKeys: requiredQuery("tagKeys", list(tagKey)) },
     output: {},
     errors: CHANGE_ERRORS,
@@ -43,6 +46,7 @@ export const TAG_OPERATIONS = {
     method: "GET",
     uri,
     status: 200,
+    permission: { on: arnIn("Resource") },
     input: { Resource: path(taggableResource) },
     output: { Tags: optional(tags) },
     errors: READ_ERRORS,

@@ -1,4 +1,6 @@
+export * from "./access-key.ts";
 export * from "./arn.ts";
+export * from "./audit-event.ts";
 export * from "./checkpoint.ts";
 export * from "./operations.ts";
 export * from "./own-operations.ts";

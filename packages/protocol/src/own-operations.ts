@@ -68,6 +68,10 @@ export const OWN_OPERATIONS = {
   ListAccounts: own("GET", "accounts", { on: theServer }),
   UpdateAccount: own("PATCH", "accounts/{accountId}", { on: theServer }),
 
+  ListQuotas: own("GET", "quotas", { on: theAccount }),
+  SetQuota: own("PUT", "accounts/{accountId}/quotas/{name}", { on: theServer }),
+  ResetQuota: own("DELETE", "accounts/{accountId}/quotas/{name}", { on: theServer }),
+
   ListAuditEvents: own("GET", "audit", { on: theAccount }),
 } as const satisfies Readonly<Record<string, OwnOperation>>;
 

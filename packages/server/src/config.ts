@@ -74,7 +74,16 @@ const SETTINGS = {
     "us-east-1",
     matching(/^[a-z]{2}(-[a-z]+)+-\d$/, "a region such as us-east-1"),
   ),
-  accountId: setting("Account that the root key belongs to.", "000000000000", matching(/^\d{12}$/, "twelve digits")),
+  accountId: setting(
+    "The server's own account: its keys look after all others, and its root key is in credentials.json.",
+    "000000000000",
+    matching(/^\d{12}$/, "twelve digits"),
+  ),
+  allowEmulatedAccounts: setting(
+    "Serve several accounts although microvms are emulated, which keeps none of them from the others.",
+    false,
+    flag,
+  ),
   apiHost: setting("Address that the API listens on.", "127.0.0.1", text),
   apiPort: setting("Port of the API; 0 takes any free one.", 4700, integer(0, 65535)),
   endpointHost: setting("Address that the microvms' HTTPS endpoint listens on.", "127.0.0.1", text),
@@ -85,6 +94,9 @@ const SETTINGS = {
     optionalText,
   ),
   logLevel: setting("debug, info, warn or error.", "info", oneOf("debug", "info", "warn", "error", "silent")),
+
+  auditFileMib: setting("Size of a file of the audit trail, after which the next one is begun.", 16, integer(1, 1024)),
+  auditFiles: setting("Files of the audit trail that are kept.", 16, integer(2, 1000)),
 
   qemuBinary: setting("The VMM.", "/usr/bin/qemu-system-x86_64", path),
   helperBinary: setting("The native helper; empty means the one among the artifacts.", "", optionalText),

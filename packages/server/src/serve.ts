@@ -8,8 +8,10 @@ import { fileBlobSource } from "./blobs/file-source.ts";
 import { FileStore } from "./blobs/file-store.ts";
 import { s3BlobSource } from "./blobs/s3-source.ts";
 import { type Config, endpointDomain, type Origins } from "./config.ts";
+import { AuditTrail } from "./control/audit/trail.ts";
 import { createControl } from "./control/control.ts";
-import { writeCredentials } from "./control/keys.ts";
+import { writeCredentials } from "./control/identity/credentials-file.ts";
+import { Sealer } from "./control/identity/sealer.ts";
 import { openTokenService } from "./control/token/token-service.ts";
 import { openAuthority } from "./endpoint/authority.ts";
 import { createEndpointServer } from "./endpoint/server.ts";
@@ -46,10 +48,16 @@ export async function serve(
     clock,
     log,
   });
-  const blobs: BlobSource = config.s3Endpoint
-    ? rooms.use(s3BlobSource(externalS3(config)))
-    : fileBlobSource(objects, config.accountId);
+  const blobs: BlobSource = config.s3Endpoint ? rooms.use(s3BlobSource(externalS3(config))) : fileBlobSource(objects);
   const tokens = await openTokenService(join(config.dataDir, "keys", "endpoint-tokens.json"), clock, log);
+  const sealer = await Sealer.open(join(config.dataDir, "keys", "access-keys.json"), clock);
+  const trail = await AuditTrail.open({
+    folder: join(config.dataDir, "audit"),
+    maxFileBytes: config.auditFileMib * 2 ** 20,
+    maxFiles: config.auditFiles,
+    log,
+  });
+  rooms.defer(() => trail.close());
   const certificates = await openAuthority({ dataDir: config.dataDir, domain: endpointDomain(config), clock, log });
   rooms.use(certificates);
 
@@ -58,6 +66,8 @@ export async function serve(
     store,
     host,
     tokens,
+    sealer,
+    trail,
     blobs,
     clock,
     log,
@@ -79,34 +89,48 @@ export async function serve(
       clock,
     }),
   );
-  const { keys, rates, operations, extensions } = control;
+  const { keys, rates, authority: admission, operations, extensions } = control;
   const throttle = new Throttle(rates, clock);
   const s3 = createS3Handler({
     store: objects,
     keys,
     throttle,
+    audit: trail,
     clock,
     log,
     region: config.region,
   });
   const api = rooms.use(
-    await createApiServer({ config, version, log, clock, keys, throttle, operations, extensions, s3 }),
+    await createApiServer({
+      config,
+      version,
+      log,
+      clock,
+      keys,
+      throttle,
+      admission,
+      audit: trail,
+      operations,
+      extensions,
+      s3,
+    }),
   );
 
   await endpoint.listen();
   await control.start();
   await api.listen();
-  const key = await control.keys.rootKey(config.accountId);
   const endpointUrl = api.address;
-  await writeCredentials(config.dataDir, {
-    endpointUrl,
-    endpointPort: endpoint.address.port,
-    region: config.region,
-    accountId: config.accountId,
-    accessKeyId: key.accessKeyId,
-    secretAccessKey: key.secretAccessKey,
-    caFile: certificates.caFile,
-  });
+  await keys.publishRootKey(config.accountId, ({ accessKeyId, secretAccessKey }) =>
+    writeCredentials(config.dataDir, {
+      endpointUrl,
+      endpointPort: endpoint.address.port,
+      region: config.region,
+      accountId: config.accountId,
+      accessKeyId,
+      secretAccessKey,
+      caFile: certificates.caFile,
+    }),
+  );
   log.info({ api: endpointUrl, endpoint: endpoint.address, isolation: host.facts.isolation }, "serving");
   await new Promise<void>((resolve) => {
     if (stopped.aborted) resolve();

@@ -2,10 +2,12 @@ import { connect } from "node:net";
 import { LambdaMicrovmsClient, type LambdaMicrovmsClientConfig } from "@aws-sdk/client-lambda-microvms";
 import type { Checkpoint, Forks, OperationName, OperationOutput, Quota, Receipt } from "@torpor/protocol";
 import { onTestFinished } from "vitest";
-import type { Operations, RequestContext } from "../control/request-context.ts";
+import type { Control } from "../control/control.ts";
+import type { AccessKeys, Operations, RequestContext } from "../control/request-context.ts";
 import type { LogLine } from "../host/host-client.ts";
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { createLog, type Log } from "../lib/log.ts";
+import type { Admission, Audit } from "./door.ts";
 import type { CheckpointExtensions, Extensions, QuotaExtensions } from "./extensions.ts";
 import { type ApiServer, createApiServer, type Limits, type S3Handler } from "./server.ts";
 import { KEY, KEYS, signed } from "./sigv4/signer.fixture.ts";
@@ -168,8 +170,14 @@ export interface TestApi {
 
 export interface TestApiOptions {
   readonly apiPort?: number;
+  /** Instead of samples. */
+  readonly control?: Pick<Control, "operations" | "extensions" | "keys" | "authority">;
   readonly operations?: Partial<Operations>;
   readonly extensions?: Partial<Extensions>;
+  /** Everybody is let in by default, and nothing is written down. */
+  readonly admission?: Admission;
+  readonly audit?: Audit;
+  readonly keys?: AccessKeys;
   readonly s3?: S3Handler;
   readonly limits?: Partial<Limits>;
   readonly throttle?: Throttle;
@@ -179,15 +187,23 @@ export interface TestApiOptions {
 
 /** Not listening yet. */
 export async function buildApi(options: TestApiOptions = {}, calls: Call[] = []): Promise<ApiServer> {
+  const { control } = options;
   return await createApiServer({
     config: { apiHost: "127.0.0.1", apiPort: options.apiPort ?? 0, region: "us-east-1" },
     version: "1.2.3",
     log: options.log ?? createLog("silent"),
     clock: options.clock ?? systemClock,
-    keys: KEYS,
+    keys: options.keys ?? control?.keys ?? KEYS,
+    admission: options.admission ?? control?.authority ?? { admit: async () => "*" },
+    audit: options.audit ?? { ready: async () => {}, append: async () => {} },
     throttle: options.throttle ?? noThrottle(),
-    operations: recording(calls, options.operations ?? {}),
-    extensions: { ...EXTENSIONS, checkpoints: checkpoints(calls), quotas: quotas(calls), ...options.extensions },
+    operations: control?.operations ?? recording(calls, options.operations ?? {}),
+    extensions: control?.extensions ?? {
+      ...EXTENSIONS,
+      checkpoints: checkpoints(calls),
+      quotas: quotas(calls),
+      ...options.extensions,
+    },
     s3: options.s3 ?? (async (_request, response) => void response.writeHead(403).end("<Code>AccessDenied</Code>")),
     limits: { closeMs: 1000, ...options.limits },
   });
@@ -367,7 +383,21 @@ const quotas = (calls: Call[]): QuotaExtensions => {
   };
 };
 
+const unscripted = (): never => {
+  throw new Error("the test has to say what these do");
+};
 const EXTENSIONS: Omit<Extensions, "checkpoints" | "quotas"> = {
+  keys: {
+    create: unscripted,
+    list: unscripted,
+    update: unscripted,
+    rotate: unscripted,
+    delete: unscripted,
+    policy: unscripted,
+    putPolicy: unscripted,
+  },
+  accounts: { create: unscripted, list: unscripted, update: unscripted },
+  audit: { list: unscripted },
   hostFacts: () => ({
     guestMadeAt: CREATED,
     architecture: "X86_64",

@@ -68,7 +68,7 @@ const isCutOff = (request: IncomingMessage, err: Error): boolean => !request.com
 const cutOff = (): RequestError => new RequestError("bad_http", "The connection ended before the request did.");
 
 /** Fastify's own refusals in our terms; anything else as it is. */
-function ofFramework(err: Error & { readonly code?: string; readonly statusCode?: number }): Error {
+export function ofFramework(err: Error & { readonly code?: string; readonly statusCode?: number }): Error {
   if (!err.code?.startsWith("FST_ERR_") || (err.statusCode ?? 500) >= 500) return err;
   if (err.code === "FST_ERR_CTP_BODY_TOO_LARGE")
     return new RequestError("too_large", `The request body must not be larger than ${MAX_BODY_BYTES} bytes.`);

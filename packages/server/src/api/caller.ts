@@ -14,34 +14,41 @@ export interface CallerDeps {
   readonly abandoned: AbortSignal;
 }
 
+/** The services that requests to anything but S3 are signed for. */
+type Service = "lambda" | "sts";
+
 /**
  * Finds out who asks, and whether they may now.
  * @throws SignatureError, also when the body is not the one that was signed; TorporError `throttled`
  */
-export type Identify = (request: FastifyRequest, reply: FastifyReply) => Promise<RequestContext>;
+export type Identify = (request: FastifyRequest, reply: FastifyReply, service?: Service) => Promise<RequestContext>;
 
 /** Those that are not to be counted as a stranger's: of a known key, or refused before they were looked at. */
 const counted = new WeakSet<FastifyRequest>();
 
 export function createIdentify(deps: CallerDeps): Identify {
-  return async (request, reply) => {
+  return async (request, reply, service = "lambda") => {
     const bodySha256 = sha256Hex(bodyOf(request));
     const { method = "", url = "", headers, rawHeaders } = request.raw;
     const authenticated = await authenticate({ method, url, headers, rawHeaders, bodySha256 }, deps.keys, {
       now: () => deps.clock.now(),
-      expectedRegion: deps.region,
-      expectedService: "lambda",
+      // Who somebody is, is the same in every region, and some clients sign that question for us-east-1 always.
+      ...(service === "sts" ? {} : { expectedRegion: deps.region }),
+      expectedService: service,
     });
     verifyPayload(authenticated, bodySha256);
-    const { accountId, principalArn, accessKeyId } = authenticated.key;
+    const { accountId, principalArn, accessKeyId, name, access } = authenticated.key;
     counted.add(request);
     deps.throttle.acquaintance(originOf(request.raw));
     deps.throttle.operation(accountId, request.routeOptions.config.operation ?? "");
+    deps.keys.used(accessKeyId);
     return {
       requestId: request.id,
       accountId,
       principalArn,
       accessKeyId,
+      keyName: name,
+      access,
       sourceIp: request.raw.socket.remoteAddress ?? "",
       signal: AbortSignal.any([clientGone(reply), deps.abandoned]),
     };

@@ -2,6 +2,7 @@ import { MICROVM_ID } from "@torpor/protocol";
 import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import { invalidInput } from "../lib/errors.ts";
+import { jsonBodyOf, plain } from "./json-body.ts";
 import { readQuery } from "./query.ts";
 
 /** The value in the schema's terms. @throws TorporError `invalid_input` that names each member which is wrong */
@@ -13,6 +14,10 @@ export function check<T>(schema: z.ZodType<T>, value: unknown): T {
   );
   throw invalidInput(problems.join("; "));
 }
+
+/** The body of JSON in the schema's terms. @throws as `check`, and RequestError when it is none */
+export const bodyOf = <T>(schema: z.ZodType<T>, request: FastifyRequest): T =>
+  check(schema, plain(jsonBodyOf(request)));
 
 /** Parameters that come once; what comes more often is no value at all. */
 export function queryOf(request: FastifyRequest): Record<string, string | undefined> {

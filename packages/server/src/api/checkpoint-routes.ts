@@ -1,10 +1,9 @@
 import { CHECKPOINT_ID, CHECKPOINT_NAME, OPERATIONS, type StringShape } from "@torpor/protocol";
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { FastifyRequest } from "fastify";
 import { z } from "zod";
-import type { Identify } from "./caller.ts";
-import { check, microvm, queryOf, whole } from "./check.ts";
+import { bodyOf, check, microvm, queryOf, whole } from "./check.ts";
 import type { CheckpointExtensions } from "./extensions.ts";
-import { jsonBodyOf, plain } from "./json-body.ts";
+import type { OwnRoute } from "./own-route.ts";
 
 const MAX_FORKS = 100;
 const MAX_PAGE = 50;
@@ -68,83 +67,42 @@ const page = z.object({
 });
 
 /** Checkpoints, forks and rollbacks under /torpor/v1. */
-export function registerCheckpoints(app: FastifyInstance, checkpoints: CheckpointExtensions, identify: Identify): void {
-  const body = <T>(schema: z.ZodType<T>, request: FastifyRequest): T => check(schema, plain(jsonBodyOf(request)));
+export function registerCheckpoints(own: OwnRoute, checkpoints: CheckpointExtensions): void {
+  const ofMicrovm = ({ params }: FastifyRequest) => check(microvm, params);
+  const ofCheckpoint = ({ params }: FastifyRequest) => check(checkpoint, params);
+  const pageOf = (request: FastifyRequest) => check(page, queryOf(request));
 
-  app.post(
-    "/torpor/v1/microvms/:microvmId/checkpoints",
-    { config: { operation: "CreateCheckpoint" } },
-    async (request, reply) => {
-      const context = await identify(request, reply);
-      const { microvmId } = check(microvm, request.params);
-      const { name, previous } = body(newCheckpoint, request);
-      const made = await checkpoints.create(context, microvmId, name ?? null, { previous: previous ?? false });
-      return reply.code(201).send(made);
-    },
+  own(
+    "CreateCheckpoint",
+    (request) => ({ ...ofMicrovm(request), ...bodyOf(newCheckpoint, request) }),
+    ({ microvmId, name, previous }, context) =>
+      checkpoints.create(context, microvmId, name ?? null, { previous: previous ?? false }),
   );
-
-  app.get(
-    "/torpor/v1/microvms/:microvmId/checkpoints",
-    { config: { operation: "ListCheckpoints" } },
-    async (request, reply) => {
-      const context = await identify(request, reply);
-      const { microvmId } = check(microvm, request.params);
-      return await checkpoints.list(context, microvmId, check(page, queryOf(request)));
-    },
+  own(
+    "ListMicrovmCheckpoints",
+    (request) => ({ ...ofMicrovm(request), page: pageOf(request) }),
+    ({ microvmId, page }, context) => checkpoints.list(context, microvmId, page),
   );
-
-  app.get("/torpor/v1/checkpoints", { config: { operation: "ListCheckpoints" } }, async (request, reply) => {
-    const context = await identify(request, reply);
-    return await checkpoints.list(context, undefined, check(page, queryOf(request)));
+  own("ListCheckpoints", pageOf, (page, context) => checkpoints.list(context, undefined, page));
+  own("GetCheckpoint", ofCheckpoint, ({ checkpointId }, context) => checkpoints.get(context, checkpointId));
+  own("DeleteCheckpoint", ofCheckpoint, async ({ checkpointId }, context) => {
+    await checkpoints.delete(context, checkpointId);
+    return {};
   });
-
-  app.get(
-    "/torpor/v1/checkpoints/:checkpointId",
-    { config: { operation: "GetCheckpoint" } },
-    async (request, reply) => {
-      const context = await identify(request, reply);
-      return await checkpoints.get(context, check(checkpoint, request.params).checkpointId);
-    },
+  own(
+    "ForkCheckpoint",
+    (request) => ({ ...bodyOf(fork, request), ...ofCheckpoint(request) }),
+    ({ checkpointId, ...options }, context) => checkpoints.forkCheckpoint(context, checkpointId, options),
   );
-
-  app.delete(
-    "/torpor/v1/checkpoints/:checkpointId",
-    { config: { operation: "DeleteCheckpoint" } },
-    async (request, reply) => {
-      const context = await identify(request, reply);
-      await checkpoints.delete(context, check(checkpoint, request.params).checkpointId);
-      return {};
-    },
+  own(
+    "ForkMicrovm",
+    (request) => ({ ...bodyOf(fork, request), ...ofMicrovm(request) }),
+    ({ microvmId, ...options }, context) => checkpoints.forkMicrovm(context, microvmId, options),
   );
-
-  app.post(
-    "/torpor/v1/checkpoints/:checkpointId/fork",
-    { config: { operation: "ForkCheckpoint" } },
-    async (request, reply) => {
-      const context = await identify(request, reply);
-      const from = check(checkpoint, request.params).checkpointId;
-      return await checkpoints.forkCheckpoint(context, from, body(fork, request));
-    },
+  own(
+    "RollbackMicrovm",
+    (request) => ({ ...ofMicrovm(request), ...bodyOf(rollback, request) }),
+    ({ microvmId, checkpointId }, context) => checkpoints.rollback(context, microvmId, checkpointId),
   );
-
-  app.post("/torpor/v1/microvms/:microvmId/fork", { config: { operation: "ForkMicrovm" } }, async (request, reply) => {
-    const context = await identify(request, reply);
-    const { microvmId } = check(microvm, request.params);
-    return await checkpoints.forkMicrovm(context, microvmId, body(fork, request));
-  });
-
-  app.post(
-    "/torpor/v1/microvms/:microvmId/rollback",
-    { config: { operation: "RollbackMicrovm" } },
-    async (request, reply) => {
-      const context = await identify(request, reply);
-      const { microvmId } = check(microvm, request.params);
-      return await checkpoints.rollback(context, microvmId, body(rollback, request).checkpointId);
-    },
-  );
-
-  app.get("/torpor/v1/microvms/:microvmId/lineage", { config: { operation: "GetLineage" } }, async (request, reply) => {
-    const context = await identify(request, reply);
-    return await checkpoints.lineage(context, check(microvm, request.params).microvmId);
-  });
+  own("GetLineage", ofMicrovm, ({ microvmId }, context) => checkpoints.lineage(context, microvmId));
 }

@@ -1,9 +1,14 @@
 import type {
+  AccessKey,
+  Account,
+  AuditEvent,
   Checkpoint,
   CheckpointPage,
   ForkOptions,
   Forks,
   Lineage,
+  NewAccessKey,
+  NewAccount,
   QuotaName,
   Quotas,
   QuotaValue,
@@ -11,6 +16,8 @@ import type {
   Rollback,
   Usage,
 } from "@torpor/protocol";
+import type { AuditFilter } from "../control/audit/read-trail.ts";
+import type { KeyChange, NewKeyRequest } from "../control/identity/key-operations.ts";
 import type { RequestContext } from "../control/request-context.ts";
 import type { HostFacts, LogLine } from "../host/host-client.ts";
 
@@ -22,6 +29,9 @@ import type { HostFacts, LogLine } from "../host/host-client.ts";
 export interface Extensions {
   readonly checkpoints: CheckpointExtensions;
   readonly quotas: QuotaExtensions;
+  readonly keys: KeyExtensions;
+  readonly accounts: AccountExtensions;
+  readonly audit: AuditExtensions;
   hostFacts(): HostFacts;
   /** What the microvm's operations did and cost, oldest first. */
   receipts(context: RequestContext, microvmId: string): Promise<readonly Receipt[]>;
@@ -52,6 +62,33 @@ export interface QuotaExtensions {
   list(context: RequestContext, accountId: string | undefined): Promise<Quotas>;
   set(context: RequestContext, accountId: string, name: QuotaName, value: QuotaValue): Promise<void>;
   reset(context: RequestContext, accountId: string, name: QuotaName): Promise<void>;
+}
+
+/** Access keys of the caller's account; of any account for keys of the server's own. */
+export interface KeyExtensions {
+  create(context: RequestContext, wanted: NewKeyRequest): Promise<NewAccessKey>;
+  list(context: RequestContext, accountId: string | undefined): Promise<readonly AccessKey[]>;
+  update(context: RequestContext, accessKeyId: string, change: KeyChange): Promise<AccessKey>;
+  /** Another key for the same. */
+  rotate(context: RequestContext, accessKeyId: string): Promise<NewAccessKey>;
+  delete(context: RequestContext, accessKeyId: string): Promise<void>;
+  /** null: the key may do everything. */
+  policy(context: RequestContext, accessKeyId: string): Promise<unknown>;
+  putPolicy(context: RequestContext, accessKeyId: string, policy: unknown): Promise<void>;
+}
+
+/** The server's accounts, for keys of its own account only. */
+export interface AccountExtensions {
+  create(
+    context: RequestContext,
+    wanted: { readonly accountId?: string | null | undefined; readonly name?: string | null | undefined },
+  ): Promise<NewAccount>;
+  list(context: RequestContext): Promise<readonly Account[]>;
+  update(context: RequestContext, accountId: string, enabled: boolean): Promise<Account>;
+}
+
+export interface AuditExtensions {
+  list(context: RequestContext, filter: AuditFilter, follow: boolean, signal: AbortSignal): AsyncIterable<AuditEvent>;
 }
 
 /** Checkpoints, forks and rollbacks. What belongs to another account does not exist. */

@@ -2,7 +2,7 @@ import { type Members, OPERATIONS, type Operation, type OperationName } from "@t
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Operations, RequestContext } from "../control/request-context.ts";
 import { type Bound, bindInput } from "./bind.ts";
-import type { Identify } from "./caller.ts";
+import type { Door } from "./door.ts";
 import type { JsonValue } from "./json.ts";
 import { jsonBodyOf } from "./json-body.ts";
 import { readQuery } from "./query.ts";
@@ -18,8 +18,8 @@ declare module "fastify" {
   }
 }
 
-/** A route for each operation of the table: bind → validate → call → serialise. */
-export function registerOperations(app: FastifyInstance, operations: Operations, identify: Identify): void {
+/** A route for each operation of the table: bind → validate → may the caller? → call → serialise. */
+export function registerOperations(app: FastifyInstance, operations: Operations, door: Door): void {
   for (const name of Object.keys(OPERATIONS).filter(isOperationName)) {
     const operation: Operation = OPERATIONS[name];
     const handler: (input: never, context: RequestContext) => Promise<object> = operations[name];
@@ -28,10 +28,15 @@ export function registerOperations(app: FastifyInstance, operations: Operations,
       url: operation.uri.replace(/\{(\w+)\}/g, ":$1"),
       config: { operation: name, errors: operation.errors },
       handler: async (request, reply) => {
-        const context = await identify(request, reply);
-        const input = readInput(operation, request);
-        // Bound and validated by the very table that the type of the handler's input is derived from.
-        const output = await handler(input as never, context);
+        const guarded = { action: `lambda:${name}`, ...operation };
+        const output = await door(
+          guarded,
+          request,
+          reply,
+          () => readInput(operation, request),
+          // Bound and validated by the very table that the type of the handler's input is derived from.
+          (input, context) => handler(input as never, context),
+        );
         if (operation.status === 204) return reply.code(204).send();
         return reply
           .code(operation.status)

@@ -1,11 +1,10 @@
 import { checkQuotaValue, isQuotaName, type QuotaValue } from "@torpor/protocol";
-import type { FastifyInstance } from "fastify";
+import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import { invalidInput, messageOf } from "../lib/errors.ts";
-import type { Identify } from "./caller.ts";
-import { check, queryOf } from "./check.ts";
+import { bodyOf, check, queryOf } from "./check.ts";
 import type { QuotaExtensions } from "./extensions.ts";
-import { jsonBodyOf, plain } from "./json-body.ts";
+import type { OwnRoute } from "./own-route.ts";
 
 const accountId = z.string("expected an account").regex(/^\d{12}$/, "expected twelve digits");
 const listed = z.object({ accountId: accountId.optional() });
@@ -16,38 +15,34 @@ const quota = z.object({
 const newValue = z.strictObject({ value: z.number("expected a whole number, or null for unlimited").nullable() });
 
 /** Quotas under /torpor/v1: every account sees its own, the operator sees and sets everybody's. */
-export function registerQuotas(app: FastifyInstance, quotas: QuotaExtensions, identify: Identify): void {
-  app.get("/torpor/v1/quotas", { config: { operation: "ListQuotas" } }, async (request, reply) => {
-    const context = await identify(request, reply);
-    return await quotas.list(context, check(listed, queryOf(request)).accountId);
-  });
+export function registerQuotas(own: OwnRoute, quotas: QuotaExtensions): void {
+  const ofQuota = ({ params }: FastifyRequest) => check(quota, params);
 
-  app.put(
-    "/torpor/v1/accounts/:accountId/quotas/:name",
-    { config: { operation: "SetQuota" } },
-    async (request, reply) => {
-      const context = await identify(request, reply);
-      const { accountId, name } = check(quota, request.params);
-      const { value } = check(newValue, plain(jsonBodyOf(request)));
+  own(
+    "ListQuotas",
+    (request) => check(listed, queryOf(request)),
+    ({ accountId }, context) => quotas.list(context, accountId),
+  );
+  own(
+    "SetQuota",
+    (request) => {
+      const { accountId, name } = ofQuota(request);
+      const { value } = bodyOf(newValue, request);
       let allowed: QuotaValue;
       try {
         allowed = checkQuotaValue(name, value);
       } catch (err) {
         throw invalidInput(`value: ${messageOf(err)}, got ${value}`);
       }
-      await quotas.set(context, accountId, name, allowed);
+      return { accountId, name, value: allowed };
+    },
+    async ({ accountId, name, value }, context) => {
+      await quotas.set(context, accountId, name, value);
       return {};
     },
   );
-
-  app.delete(
-    "/torpor/v1/accounts/:accountId/quotas/:name",
-    { config: { operation: "ResetQuota" } },
-    async (request, reply) => {
-      const context = await identify(request, reply);
-      const { accountId, name } = check(quota, request.params);
-      await quotas.reset(context, accountId, name);
-      return {};
-    },
-  );
+  own("ResetQuota", ofQuota, async ({ accountId, name }, context) => {
+    await quotas.reset(context, accountId, name);
+    return {};
+  });
 }

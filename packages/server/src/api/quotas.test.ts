@@ -76,6 +76,8 @@ test("the account's rates are those of its quotas, from the moment at which they
     accountId: "000000000000",
     principalArn: "arn:aws:iam::000000000000:root",
     accessKeyId: "AKIA",
+    keyName: "root",
+    access: "full" as const,
     sourceIp: "127.0.0.1",
     signal: new AbortController().signal,
   };

@@ -9,12 +9,14 @@ import type { Log } from "../lib/log.ts";
 import { MAX_HEADER_BYTES, refusalOf } from "./admission.ts";
 import { createApp } from "./app.ts";
 import { createIdentify, limitStrangers } from "./caller.ts";
+import { type Admission, type Audit, createDoor } from "./door.ts";
 import { registerExtensions } from "./extension-routes.ts";
 import type { Extensions } from "./extensions.ts";
 import { registerOperations } from "./operation-routes.ts";
 import { refuse, refuseSocket } from "./reply-error.ts";
 import { RequestError } from "./request-error.ts";
 import { claimedService } from "./sigv4/authorization.ts";
+import { registerSts } from "./sts.ts";
 import type { Throttle } from "./throttle.ts";
 
 /**
@@ -31,6 +33,8 @@ export interface ApiServerOptions {
   readonly clock: Clock;
   readonly keys: AccessKeys;
   readonly throttle: Throttle;
+  readonly admission: Admission;
+  readonly audit: Audit;
   readonly operations: Operations;
   readonly extensions: Extensions;
   readonly s3: S3Handler;
@@ -76,10 +80,12 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const { keys, throttle } = options;
   limitStrangers(app, throttle);
   const identify = createIdentify({ keys, throttle, clock, region: config.region, abandoned: abandoned.signal });
-  registerOperations(app, options.operations, identify);
+  const door = createDoor({ identify, admission: options.admission, audit: options.audit, clock });
+  registerSts(app, identify, log);
+  registerOperations(app, options.operations, door);
   registerExtensions(app, {
     extensions: options.extensions,
-    identify,
+    door,
     version: options.version,
     log,
     closing: closing.signal,

@@ -3,10 +3,15 @@ import type { Readable } from "node:stream";
 /** Where artifacts come from: the embedded S3's files, or an external S3. */
 export interface BlobSource {
   /**
-   * Opens an object for reading.
+   * Opens an object for reading, on behalf of an account: one service may keep several apart.
    * @throws BlobError
    */
-  open(bucket: string, key: string, signal: AbortSignal): Promise<{ readonly size: number; readonly body: Readable }>;
+  open(
+    accountId: string,
+    bucket: string,
+    key: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly size: number; readonly body: Readable }>;
 }
 
 /** Codes as the image service names the failures of its own downloads. */

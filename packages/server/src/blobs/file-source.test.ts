@@ -12,8 +12,8 @@ async function storeWithObject(): Promise<Awaited<ReturnType<typeof openStore>>>
 const never = new AbortController().signal;
 
 test("the embedded store gives an account its objects", async () => {
-  const source = fileBlobSource(await storeWithObject(), ACCOUNT);
-  const { size, body } = await source.open("bucket", "app.zip", never);
+  const source = fileBlobSource(await storeWithObject());
+  const { size, body } = await source.open(ACCOUNT, "bucket", "app.zip", never);
   expect(size).toBe(1 << 20);
   expect(await text(body)).toBe("z".repeat(1 << 20));
 });
@@ -24,16 +24,16 @@ test.each([
   ["bucket", "a\0b", ACCOUNT, "S3_NO_SUCH_KEY"],
   ["bucket", "app.zip", "222222222222", "S3_ACCESS_DENIED"],
 ])("the embedded store refuses %s/%s to %s with %s", async (bucket, key, account, code) => {
-  const source = fileBlobSource(await storeWithObject(), account);
-  await expect(source.open(bucket, key, never)).rejects.toMatchObject({ name: "BlobError", code });
+  const source = fileBlobSource(await storeWithObject());
+  await expect(source.open(account, bucket, key, never)).rejects.toMatchObject({ name: "BlobError", code });
 });
 
 test("a read from the embedded store ends when the caller gives up", async () => {
-  const source = fileBlobSource(await storeWithObject(), ACCOUNT);
+  const source = fileBlobSource(await storeWithObject());
   const stop = new AbortController();
-  const { body } = await source.open("bucket", "app.zip", stop.signal);
+  const { body } = await source.open(ACCOUNT, "bucket", "app.zip", stop.signal);
   const reason = new Error("no longer wanted");
   stop.abort(reason);
   await expect(buffer(body)).rejects.toBe(reason);
-  await expect(source.open("bucket", "app.zip", stop.signal)).rejects.toBe(reason);
+  await expect(source.open(ACCOUNT, "bucket", "app.zip", stop.signal)).rejects.toBe(reason);
 });

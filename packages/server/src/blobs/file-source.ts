@@ -3,10 +3,10 @@ import { BlobError } from "./blob-store.ts";
 import type { FileStore } from "./file-store.ts";
 import { StoreError } from "./store/store-error.ts";
 
-/** The embedded store as a source of artifacts for one account: another account's buckets are as closed as on the wire. */
-export function fileBlobSource(store: FileStore, accountId: string): BlobSource {
+/** The embedded store as a source of artifacts: another account's buckets are as closed as on the wire. */
+export function fileBlobSource(store: FileStore): BlobSource {
   return {
-    async open(bucket, key, signal) {
+    async open(accountId, bucket, key, signal) {
       signal.throwIfAborted();
       try {
         const object = await store.bucket(bucket, accountId).open(key);

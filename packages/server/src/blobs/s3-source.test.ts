@@ -27,6 +27,7 @@ function sourceOf(endpoint: string, more: Partial<S3SourceOptions> = {}): Return
   onTestFinished(async () => await source[Symbol.asyncDispose]());
   return source;
 }
+const ACCOUNT = "000000000000";
 const never = new AbortController().signal;
 
 describe("an external S3", () => {
@@ -36,7 +37,7 @@ describe("an external S3", () => {
       asked.push(request.url, request.headers.authorization?.split(",")[0]);
       response.writeHead(200, { "content-length": 5 }).end("hello");
     });
-    const { size, body } = await sourceOf(endpoint).open("bucket", "a/b c.zip", never);
+    const { size, body } = await sourceOf(endpoint).open(ACCOUNT, "bucket", "a/b c.zip", never);
     expect(size).toBe(5);
     expect(await text(body)).toBe("hello");
     expect(asked[0]).toBe("/bucket/a/b%20c.zip?x-id=GetObject");
@@ -57,7 +58,7 @@ describe("an external S3", () => {
       response.writeHead(status, { "content-type": "application/xml" });
       response.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>m</Message></Error>`);
     });
-    await expect(sourceOf(endpoint).open("bucket", "k", never)).rejects.toMatchObject({
+    await expect(sourceOf(endpoint).open(ACCOUNT, "bucket", "k", never)).rejects.toMatchObject({
       name: "BlobError",
       code: expected,
       message: expect.stringContaining("s3://bucket/k"),
@@ -75,7 +76,7 @@ describe("an external S3", () => {
         response.writeHead(status, { location: `${elsewhere}/bucket/k`, "x-amz-bucket-region": "eu-west-1" });
         response.end("<Error><Code>PermanentRedirect</Code><Endpoint>elsewhere</Endpoint></Error>");
       });
-      await expect(sourceOf(endpoint).open("bucket", "k", never)).rejects.toMatchObject({
+      await expect(sourceOf(endpoint).open(ACCOUNT, "bucket", "k", never)).rejects.toMatchObject({
         code: "INTERNAL_PLATFORM_ERROR",
       });
     }
@@ -84,9 +85,11 @@ describe("an external S3", () => {
 
   test("that is not there, or does not answer in time, is a failure of the platform", async () => {
     const failure = { code: "INTERNAL_PLATFORM_ERROR" };
-    await expect(sourceOf("http://127.0.0.1:1").open("bucket", "k", never)).rejects.toMatchObject(failure);
+    await expect(sourceOf("http://127.0.0.1:1").open(ACCOUNT, "bucket", "k", never)).rejects.toMatchObject(failure);
     const silent = await serve(() => {});
-    await expect(sourceOf(silent, { openTimeoutMs: 50 }).open("bucket", "k", never)).rejects.toMatchObject(failure);
+    await expect(sourceOf(silent, { openTimeoutMs: 50 }).open(ACCOUNT, "bucket", "k", never)).rejects.toMatchObject(
+      failure,
+    );
   });
 
   test.each<[string, RequestListener]>([
@@ -97,7 +100,7 @@ describe("an external S3", () => {
     ],
   ])("that %s in the middle ends the stream with an error", async (_, listener) => {
     const source = sourceOf(await serve(listener), { idleTimeoutMs: 50 });
-    const { body } = await source.open("bucket", "k", never);
+    const { body } = await source.open(ACCOUNT, "bucket", "k", never);
     await expect(buffer(body)).rejects.toMatchObject({ name: "BlobError", code: "INTERNAL_PLATFORM_ERROR" });
   });
 
@@ -107,11 +110,11 @@ describe("an external S3", () => {
     const source = sourceOf(
       await serve((_, response) => void response.writeHead(200, { "content-length": 9 }).write("x")),
     );
-    const { body } = await source.open("bucket", "k", stop.signal);
+    const { body } = await source.open(ACCOUNT, "bucket", "k", stop.signal);
     const read = buffer(body);
     stop.abort(reason);
     await expect(read).rejects.toBe(reason);
-    await expect(source.open("bucket", "k", stop.signal)).rejects.toBe(reason);
+    await expect(source.open(ACCOUNT, "bucket", "k", stop.signal)).rejects.toBe(reason);
   });
 
   test("is let go when its object is not read at all", async () => {
@@ -122,7 +125,7 @@ describe("an external S3", () => {
     const endpoint = await serve((_, response) => {
       response.once("close", closed).writeHead(200, { "content-length": 9 }).write("x");
     });
-    const { body } = await sourceOf(endpoint).open("bucket", "k", never);
+    const { body } = await sourceOf(endpoint).open(ACCOUNT, "bucket", "k", never);
     body.destroy();
     await gone;
   });

@@ -21,14 +21,14 @@ const IDLE_TIMEOUT_MS = 30_000;
 const ATTEMPTS = 3;
 
 /**
- * Objects of an external S3 service.
+ * Objects of an external S3 service, which is asked with the server's own key on behalf of every account.
  * @throws TorporError invalid_input when the settings cannot be right
  */
 export function s3BlobSource(options: S3SourceOptions): BlobSource & AsyncDisposable {
   const client = createClient(options);
   const idleMs = options.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
   return {
-    async open(bucket, key, signal) {
+    async open(_accountId, bucket, key, signal) {
       const deadline = AbortSignal.timeout(options.openTimeoutMs ?? OPEN_TIMEOUT_MS);
       try {
         const object = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key }), {

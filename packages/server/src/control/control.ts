@@ -5,6 +5,8 @@ import type { HostClient } from "../host/host-client.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { Store } from "../store/store.ts";
+import { AuditOperations } from "./audit/operations.ts";
+import type { AuditTrail } from "./audit/trail.ts";
 import { Checkpoints } from "./checkpoint/checkpoints.ts";
 import { CheckpointOperations } from "./checkpoint/operations.ts";
 import { ConnectorChanges } from "./connector/changes.ts";
@@ -13,6 +15,11 @@ import type { EndpointGate } from "./endpoint-gate.ts";
 import { ControlExtensions } from "./extensions.ts";
 import { Gate } from "./gate.ts";
 import { Idempotency } from "./idempotency.ts";
+import { AccountOperations } from "./identity/account-operations.ts";
+import { Authority } from "./identity/authority.ts";
+import { KeyOperations } from "./identity/key-operations.ts";
+import { Keys } from "./identity/keys.ts";
+import type { Sealer } from "./identity/sealer.ts";
 import { IdlePolicies } from "./idle.ts";
 import { BuildLogs } from "./image/build-log.ts";
 import { Builds } from "./image/builds.ts";
@@ -21,7 +28,6 @@ import { managedImageOperations } from "./image/managed-operations.ts";
 import { imageOperations } from "./image/operations.ts";
 import { Templates } from "./image/templates.ts";
 import { versionOperations } from "./image/version-operations.ts";
-import { Keys } from "./keys.ts";
 import { Fleet } from "./microvm/fleet.ts";
 import { Lifecycle } from "./microvm/lifecycle.ts";
 import { microvmOperations } from "./microvm/operations.ts";
@@ -48,6 +54,7 @@ export interface ControlDeps {
     | "quotaPreset"
     | "quotas"
     | "region"
+    | "allowEmulatedAccounts"
     | "dataDir"
     | "maxMicrovms"
     | "maxConcurrentBuilds"
@@ -58,6 +65,8 @@ export interface ControlDeps {
   readonly store: Store;
   readonly host: HostClient;
   readonly tokens: TokenService;
+  readonly sealer: Sealer;
+  readonly trail: Pick<AuditTrail, "folder" | "end" | "changed">;
   readonly blobs: BlobSource;
   readonly clock: Clock;
   readonly log: Log;
@@ -69,6 +78,7 @@ export interface Control {
   readonly gate: EndpointGate;
   readonly keys: Keys;
   readonly rates: Rates;
+  readonly authority: Authority;
   readonly extensions: ControlExtensions;
   /** Resolves when the rows agree with the host: from then on requests may come. The policies run from then on. */
   start(): Promise<void>;
@@ -80,7 +90,7 @@ export interface Control {
 
 /** The control plane: operations, state machines and policies over one store and one host. Call `start` before use. */
 export async function createControl(deps: ControlDeps): Promise<Control> {
-  const { config, store, host, tokens, blobs, clock, log, endpointName } = deps;
+  const { config, store, host, tokens, sealer, trail, blobs, clock, log, endpointName } = deps;
   const stopping = new AbortController();
   const abandoning = new AbortController();
   const shutdown = abandoning.signal;
@@ -125,6 +135,17 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   });
   const idempotency = new Idempotency(store, clock);
   const connectorChanges = new ConnectorChanges({ store, tasks, log });
+  const serverAccountId = config.accountId;
+  const keys = new Keys({ rows: store.accessKeys, sealer, clock, log });
+  const keyOperations = new KeyOperations({ store, keys, clock, serverAccountId });
+  const accounts = new AccountOperations({
+    store,
+    keyOperations,
+    facts: host.facts,
+    serverAccountId,
+    allowEmulated: config.allowEmulatedAccounts,
+    clock,
+  });
 
   return {
     operations: {
@@ -150,13 +171,17 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     },
     gate: new Gate({ fleet, lifecycle, host, store, clock, shutdown: stopping.signal }),
     rates: quotas,
-    keys: new Keys(store.accessKeys, clock),
+    keys,
+    authority: new Authority({ config, store, fleet }),
     extensions: new ControlExtensions({
       store,
       fleet,
       host,
       buildLogs,
       quotas: new QuotaOperations({ config, quotas, fleet, store }),
+      keys: keyOperations,
+      accounts,
+      audit: new AuditOperations(trail, serverAccountId),
       checkpoints: new CheckpointOperations({
         store,
         fleet,
@@ -174,12 +199,15 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     }),
 
     async start() {
+      await accounts.open();
+      await keys.open();
       await fleet.load();
       await builds.recover();
       await connectorChanges.recover();
       await reconciler.reconcile();
       policies.start("idle policies", () => idle.run(stopping.signal));
       policies.start("credentials", () => credentials.run(stopping.signal));
+      policies.start("uses of keys", () => keys.run(stopping.signal));
       policies.start("reconciler", () => reconciler.run(stopping.signal));
     },
 
@@ -188,6 +216,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       const abandon = clock.after(CLOSE_GRACE_MS, () => abandoning.abort(new Error("the server is closing")));
       await policies.settled();
       await tasks.settled();
+      await keys.recordUses().catch((err: unknown) => log.warn({ err }, "uses of access keys not recorded"));
       abandon();
       abandoning.abort(new Error("the server is closed"));
     },

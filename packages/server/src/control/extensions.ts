@@ -3,7 +3,10 @@ import type { HostClient, HostFacts, LogLine } from "../host/host-client.ts";
 import { notFound } from "../lib/errors.ts";
 import type { Build } from "../store/image.ts";
 import type { Store } from "../store/store.ts";
+import type { AuditOperations } from "./audit/operations.ts";
 import type { CheckpointOperations } from "./checkpoint/operations.ts";
+import type { AccountOperations } from "./identity/account-operations.ts";
+import type { KeyOperations } from "./identity/key-operations.ts";
 import type { BuildLogs } from "./image/build-log.ts";
 import { ownVersion } from "./image/version-operations.ts";
 import type { Fleet } from "./microvm/fleet.ts";
@@ -19,18 +22,27 @@ export interface ExtensionDeps {
   readonly buildLogs: BuildLogs;
   readonly checkpoints: CheckpointOperations;
   readonly quotas: QuotaOperations;
+  readonly keys: KeyOperations;
+  readonly accounts: AccountOperations;
+  readonly audit: AuditOperations;
 }
 
 /** What Torpor tells beyond AWS's operations. Foreign microvms and images are refused as there. */
 export class ControlExtensions {
   readonly checkpoints: CheckpointOperations;
   readonly quotas: QuotaOperations;
+  readonly keys: KeyOperations;
+  readonly accounts: AccountOperations;
+  readonly audit: AuditOperations;
   readonly #deps: ExtensionDeps;
 
   constructor(deps: ExtensionDeps) {
     this.#deps = deps;
     this.checkpoints = deps.checkpoints;
     this.quotas = deps.quotas;
+    this.keys = deps.keys;
+    this.accounts = deps.accounts;
+    this.audit = deps.audit;
   }
 
   hostFacts(): HostFacts {

@@ -1,4 +1,5 @@
 import type { OperationInput, OperationName, OperationOutput } from "@torpor/protocol";
+import type { Access } from "./identity/policy.ts";
 
 /** Who asks, as the signature proved it. */
 export interface RequestContext {
@@ -7,6 +8,9 @@ export interface RequestContext {
   /** ARN of the caller, for messages and the audit trail. */
   readonly principalArn: string;
   readonly accessKeyId: string;
+  /** Whom the key is for: `root`, or the name that it was made with. */
+  readonly keyName: string;
+  readonly access: Access;
   readonly sourceIp: string;
   /** Aborted when the client goes away. Operations that have begun to change something go on regardless. */
   readonly signal: AbortSignal;
@@ -37,11 +41,17 @@ export interface Rates {
 
 /** What the API needs to check a signature. */
 export interface AccessKeys {
+  /** Undefined when there is none, or it is not to be used. Whether it has expired is for the caller to see. */
   find(accessKeyId: string): Promise<AccessKey | undefined>;
+  /** A request that it signed was found to be genuine. Costs nothing. */
+  used(accessKeyId: string): void;
 }
 export interface AccessKey {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly accountId: string;
   readonly principalArn: string;
+  readonly name: string;
+  readonly access: Access;
+  readonly expiresAt: Date | null;
 }

@@ -4,6 +4,7 @@
  */
 export interface Schema {
   settings: SettingRow;
+  accounts: AccountRow;
   access_keys: AccessKeyRow;
   idempotency_tokens: IdempotencyTokenRow;
   images: ImageRow;
@@ -22,12 +23,25 @@ export interface SettingRow {
   readonly value: string;
 }
 
+export interface AccountRow {
+  readonly id: string;
+  readonly name: string | null;
+  readonly enabled: number;
+  readonly created_at: number;
+}
+
 export interface AccessKeyRow {
   readonly access_key_id: string;
   readonly secret_access_key: string;
   readonly account_id: string;
   readonly principal_arn: string;
   readonly created_at: number;
+  readonly name: string;
+  readonly sealed_with: string | null;
+  readonly policy: string | null;
+  readonly enabled: number;
+  readonly expires_at: number | null;
+  readonly last_used_at: number | null;
 }
 
 export interface IdempotencyTokenRow {

@@ -1,6 +1,7 @@
 import type { Kysely } from "kysely";
 import { StoredAccessKeys } from "./access-keys.ts";
 import { AccountQuotas } from "./account-quotas.ts";
+import { Accounts } from "./accounts.ts";
 import { Checkpoints } from "./checkpoints.ts";
 import { IdempotencyTokens } from "./idempotency-tokens.ts";
 import { ImageCounts } from "./image-counts.ts";
@@ -33,6 +34,7 @@ export class Store {
   readonly checkpoints: Checkpoints;
   readonly networkConnectors: NetworkConnectors;
   readonly idempotencyTokens: IdempotencyTokens;
+  readonly accounts: Accounts;
   readonly accessKeys: StoredAccessKeys;
   readonly accountQuotas: AccountQuotas;
   readonly settings: Settings;
@@ -51,6 +53,7 @@ export class Store {
     this.checkpoints = new Checkpoints(db);
     this.networkConnectors = new NetworkConnectors(db);
     this.idempotencyTokens = new IdempotencyTokens(db);
+    this.accounts = new Accounts(db);
     this.accessKeys = new StoredAccessKeys(db);
     this.accountQuotas = new AccountQuotas(db);
     this.settings = new Settings(db);

@@ -7,12 +7,15 @@ import { startApi } from "../api.fixture.ts";
 import { KEY, KEYS } from "../sigv4/signer.fixture.ts";
 import { noThrottle } from "../throttle.fixture.ts";
 import { createS3Handler } from "./s3-handler.ts";
+import { NO_AUDIT } from "./server.fixture.ts";
 
 test("S3 is served on the API's port, with bodies that are waited for and dotted keys", async () => {
   const store = await openStore(await temporaryFolder());
   const log = createLog("silent");
   const throttle = noThrottle();
-  const api = await startApi({ s3: createS3Handler({ store, keys: KEYS, throttle, clock, log, region: "us-east-1" }) });
+  const api = await startApi({
+    s3: createS3Handler({ store, keys: KEYS, throttle, audit: NO_AUDIT, clock, log, region: "us-east-1" }),
+  });
   const s3 = new S3Client({
     endpoint: api.url,
     region: "us-east-1",

@@ -3,7 +3,7 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Clock } from "../../lib/clock.ts";
-import type { S3Error } from "./s3-error.ts";
+import { type S3Error, toS3Error } from "./s3-error.ts";
 import { element, type Markup, XML_DECLARATION } from "./wire/xml-write.ts";
 
 /** How long a client may wait for the first byte of a slow answer, and between two. */
@@ -13,6 +13,11 @@ const STREAM_IDLE_MS = 60_000;
 /** What is read and thrown away of a refused body, so that a client that sends first and reads later gets its answer. */
 const MAX_DISCARDED_BYTES = 16 * 2 ** 20;
 const MAX_DISCARD_MS = 5_000;
+/** As proxies log it; nobody gets it. */
+const CLIENT_GONE_STATUS = 499;
+
+/** Told what the answer will be; when it rejects, that is what is answered. */
+export type BeforeAnswer = (status: number, errorCode: string | null) => Promise<void>;
 
 /** The answer to one request; every form of it carries the request's id. */
 export class Reply {
@@ -25,6 +30,8 @@ export class Reply {
   #holdsBody: boolean;
   /** whenDone has begun the answer with a head and spaces. */
   #begun = false;
+  #before: BeforeAnswer | undefined;
+  #answered: Promise<void> | undefined;
 
   constructor(incoming: IncomingMessage, response: ServerResponse, clock: Clock, holdsBody: boolean) {
     this.#holdsBody = holdsBody;
@@ -41,15 +48,48 @@ export class Reply {
     this.#holdsBody = false;
   }
 
+  /** The answer, whatever it is, waits for this. */
+  holdBack(before: BeforeAnswer): void {
+    this.#before = before;
+  }
+
+  /** Resolves when what held the answer back, if anything did, is over and the answer is on its way. */
+  async settled(): Promise<void> {
+    await this.#answered;
+  }
+
+  /** There is nobody to answer any more. */
+  async abandon(): Promise<void> {
+    const before = this.#before;
+    this.#before = undefined;
+    await before?.(CLIENT_GONE_STATUS, "ClientGone");
+  }
+
   empty(status: number, headers: OutgoingHttpHeaders = {}): void {
-    this.#response.writeHead(status, headers).end();
+    this.#answer(status, null, () => this.#response.writeHead(status, headers).end());
   }
 
   xml(status: number, markup: Markup, headers: OutgoingHttpHeaders = {}): void {
+    this.#answer(status, null, () => this.#writeXml(status, markup, headers));
+  }
+
+  #writeXml(status: number, markup: Markup, headers: OutgoingHttpHeaders = {}): void {
     const body = Buffer.from(XML_DECLARATION + markup.text);
     this.#response
       .writeHead(status, { "Content-Type": "application/xml", "Content-Length": body.length, ...headers })
       .end(body);
+  }
+
+  #answer(status: number, errorCode: string | null, write: () => void): void {
+    const before = this.#before;
+    this.#before = undefined;
+    if (!before) {
+      write();
+      return;
+    }
+    this.#answered = before(status, errorCode)
+      .then(write)
+      .catch((err: unknown) => this.error(toS3Error(err), ""));
   }
 
   /** Sends the stream as fast as the client reads; a client that goes away ends it, and that is no error of ours. */
@@ -74,8 +114,11 @@ export class Reply {
     cancel = this.#clock.after(KEEP_ALIVE_MS, keepAlive);
     try {
       const { markup, headers } = await work();
-      if (this.#begun) this.#response.end(markup.text);
-      else this.xml(200, markup, headers);
+      this.#answer(200, null, () => {
+        if (this.#begun) this.#response.end(markup.text);
+        else this.#writeXml(200, markup, headers);
+      });
+      await this.#answered;
     } finally {
       cancel();
     }
@@ -90,6 +133,10 @@ export class Reply {
       element("RequestId", this.requestId),
       element("HostId", this.#hostId),
     ]);
+    this.#answer(err.status, err.code, () => this.#writeError(err, document));
+  }
+
+  #writeError(err: S3Error, document: Markup): void {
     if (this.#begun) this.#response.end(document.text);
     // A stream that broke off must not look complete.
     else if (this.#response.headersSent) this.#response.destroy();
@@ -97,8 +144,8 @@ export class Reply {
       // Whether a client that waited sends its body after all cannot be known: the connection is of no more use.
       if (this.#holdsBody) this.#response.setHeader("Connection", "close");
       else this.#discardBody();
-      if (this.#incoming.method === "HEAD") this.empty(err.status);
-      else this.xml(err.status, document);
+      if (this.#incoming.method === "HEAD") this.#response.writeHead(err.status).end();
+      else this.#writeXml(err.status, document);
     }
   }
 

@@ -31,38 +31,61 @@ const SUBRESOURCES = [
   ...["torrent", "uploadId", "uploads", "versioning", "versions", "website", "append"],
 ];
 
-type Routes = Readonly<Record<string, S3Operation>>;
+/** What a request is, and what its caller needs permission for. */
+export interface S3Route {
+  /** As S3 names the operation. */
+  readonly name: string;
+  /** As IAM does; several operations may have the same. Further ones are checked where they are needed. */
+  readonly action: string;
+  readonly run: S3Operation;
+}
+type Routes = Readonly<Record<string, S3Route>>;
+
+const route = (name: string, run: S3Operation, action = name): S3Route => ({ name, action: `s3:${action}`, run });
 
 /** `METHOD subresource`. */
-const SERVICE: Routes = { "GET ": listBuckets };
+const SERVICE: Routes = { "GET ": route("ListBuckets", listBuckets, "ListAllMyBuckets") };
 const BUCKET: Routes = {
-  "PUT ": createBucket,
-  "HEAD ": headBucket,
-  "DELETE ": deleteBucket,
-  "GET location": getBucketLocation,
-  "GET versioning": getBucketVersioning,
-  "GET uploads": listMultipartUploads,
-  "POST delete": deleteObjects,
-  "GET ": (call) => (call.request.query.has("list-type") ? listObjectsV2(call) : listObjectsV1(call)),
+  "PUT ": route("CreateBucket", createBucket),
+  "HEAD ": route("HeadBucket", headBucket, "ListBucket"),
+  "DELETE ": route("DeleteBucket", deleteBucket),
+  "GET location": route("GetBucketLocation", getBucketLocation),
+  "GET versioning": route("GetBucketVersioning", getBucketVersioning),
+  "GET uploads": route("ListMultipartUploads", listMultipartUploads, "ListBucketMultipartUploads"),
+  /** Asked for each of the keys. */
+  "POST delete": route("DeleteObjects", deleteObjects, "DeleteObject"),
+  "GET ": route(
+    "ListObjects",
+    (call) => (call.request.query.has("list-type") ? listObjectsV2(call) : listObjectsV1(call)),
+    "ListBucket",
+  ),
 };
 const OBJECT: Routes = {
-  "PUT ": (call) => (isCopy(call.request) ? copyObject(call) : putObject(call)),
-  "GET ": getObject,
-  "HEAD ": headObject,
-  "DELETE ": deleteObject,
-  "GET tagging": getObjectTagging,
-  "POST uploads": createMultipartUpload,
-  "PUT uploadId": (call) => (isCopy(call.request) ? uploadPartCopy(call) : uploadPart(call)),
-  "POST uploadId": completeMultipartUpload,
-  "DELETE uploadId": abortMultipartUpload,
-  "GET uploadId": listParts,
+  "PUT ": route("PutObject", putObject),
+  "GET ": route("GetObject", getObject),
+  "HEAD ": route("HeadObject", headObject, "GetObject"),
+  "DELETE ": route("DeleteObject", deleteObject),
+  "GET tagging": route("GetObjectTagging", getObjectTagging),
+  "POST uploads": route("CreateMultipartUpload", createMultipartUpload, "PutObject"),
+  "PUT uploadId": route("UploadPart", uploadPart, "PutObject"),
+  "POST uploadId": route("CompleteMultipartUpload", completeMultipartUpload, "PutObject"),
+  "DELETE uploadId": route("AbortMultipartUpload", abortMultipartUpload),
+  "GET uploadId": route("ListParts", listParts, "ListMultipartUploadParts"),
+};
+/** The same requests with `x-amz-copy-source`; the source needs `s3:GetObject`. */
+const COPY: Routes = {
+  "PUT ": route("CopyObject", copyObject, "PutObject"),
+  "PUT uploadId": route("UploadPartCopy", uploadPartCopy, "PutObject"),
 };
 
+export const S3_ROUTES: readonly S3Route[] = [SERVICE, BUCKET, OBJECT, COPY].flatMap((routes) => Object.values(routes));
+
 /** @throws S3Error MethodNotAllowed, NotImplemented, NoSuchVersion */
-export function routeOf(request: S3Request): S3Operation {
+export function routeOf(request: S3Request): S3Route {
   const routes = request.key !== undefined ? OBJECT : request.bucket !== undefined ? BUCKET : SERVICE;
   const subresources = SUBRESOURCES.filter((name) => request.query.has(name));
-  const operation = routes[`${request.method} ${subresources.join(",")}`];
+  const wanted = `${request.method} ${subresources.join(",")}`;
+  const operation = (isCopy(request) && routes === OBJECT ? COPY[wanted] : undefined) ?? routes[wanted];
   if (!operation && subresources.length > 0)
     throw new S3Error("NotImplemented", { details: { Parameter: subresources.join(",") } });
   if (!operation) throw new S3Error("MethodNotAllowed", { details: { Method: request.method } });

@@ -16,6 +16,8 @@ export interface S3Call {
   readonly store: FileStore;
   readonly clock: Clock;
   readonly region: string;
+  /** What an operation on many objects has changed, as ARNs; empty where it is what the request names. */
+  readonly changed: string[];
 }
 
 export type S3Operation = (call: S3Call) => Promise<void>;

@@ -16,6 +16,7 @@ const CATALOGUE = {
   BucketNotEmpty: [409, "The bucket you tried to delete is not empty"],
   EntityTooLarge: [400, "Your proposed upload exceeds the maximum allowed size"],
   EntityTooSmall: [400, "Your proposed upload is smaller than the minimum allowed size"],
+  ExpiredToken: [400, "The provided token has expired."],
   IllegalLocationConstraintException: [
     400,
     "The specified location constraint is incompatible for the region specific endpoint this request was sent to.",
@@ -57,6 +58,7 @@ const CATALOGUE = {
   NotImplemented: [501, "A header or parameter you provided implies functionality that is not implemented"],
   PreconditionFailed: [412, "At least one of the pre-conditions you specified did not hold"],
   RequestTimeTooSkewed: [403, "The difference between the request time and the current time is too large."],
+  ServiceUnavailable: [503, "Please reduce your request rate."],
   SignatureDoesNotMatch: [
     403,
     "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
@@ -116,6 +118,7 @@ const FROM_SIGNATURE: Readonly<Record<SignatureFailure, readonly [S3ErrorCode, m
   presigned_expired: ["AccessDenied", "Request has expired"],
   unknown_key: ["InvalidAccessKeyId"],
   unknown_session_token: ["InvalidToken"],
+  expired_key: ["ExpiredToken"],
   unsigned_header: ["AccessDenied", "There were headers present in the request which were not signed"],
   bad_payload_hash: ["InvalidRequest"],
   mismatch: ["SignatureDoesNotMatch"],
@@ -129,6 +132,10 @@ export function toS3Error(err: unknown): S3Error {
     const own = err.code === "invalid_key" || err.code === "mismatch" ? { message: err.message } : {};
     return new S3Error(FROM_STORE[err.code], { ...own, cause: err });
   }
+  if (err instanceof TorporError && err.kind === "denied")
+    return new S3Error("AccessDenied", { message: err.message, cause: err });
+  if (err instanceof TorporError && err.kind === "unavailable")
+    return new S3Error("ServiceUnavailable", { message: err.message, cause: err });
   if (err instanceof SignatureError) {
     const [code, message] = FROM_SIGNATURE[err.code];
     const useful = code === "AuthorizationHeaderMalformed" || code === "InvalidRequest" ? err.message : message;

@@ -7,6 +7,7 @@ import { openStore, temporaryFolder } from "../../blobs/store/store.fixture.ts";
 import type { AccessKey } from "../../control/request-context.ts";
 import { type Clock, systemClock } from "../../lib/clock.ts";
 import { createLog } from "../../lib/log.ts";
+import type { Audit } from "../door.ts";
 import { noThrottle } from "../throttle.fixture.ts";
 import { createS3Handler, type S3HandlerOptions } from "./s3-handler.ts";
 
@@ -15,14 +16,22 @@ export const ALICE: AccessKey = {
   secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
   accountId: "111111111111",
   principalArn: "arn:aws:iam::111111111111:root",
+  name: "root",
+  access: "full",
+  expiresAt: null,
 };
 export const BOB: AccessKey = {
   accessKeyId: "AKIABOBBOBBOBBOBBOB2",
   secretAccessKey: "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY",
   accountId: "222222222222",
   principalArn: "arn:aws:iam::222222222222:root",
+  name: "root",
+  access: "full",
+  expiresAt: null,
 };
 const KEYS = new Map([ALICE, BOB].map((key) => [key.accessKeyId, key]));
+
+export const NO_AUDIT: Audit = { ready: async () => {}, append: async () => {} };
 
 export interface TestServer {
   readonly folder: string;
@@ -42,9 +51,17 @@ export async function startServer(
   const clock = options.clock ?? systemClock;
   const maxObjectBytes = options.maxObjectBytes ?? 2 ** 30;
   const store = await openStore(folder, { maxObjectBytes, clock });
-  const keys = { find: async (id: string) => KEYS.get(id) };
-  const log = createLog("silent");
-  const handler = createS3Handler({ store, keys, throttle: noThrottle(), clock, log, region: "us-east-1", ...options });
+  const keys = options.keys ?? { find: async (id: string) => KEYS.get(id), used: () => {} };
+  const handler = createS3Handler({
+    store,
+    keys,
+    throttle: noThrottle(),
+    audit: NO_AUDIT,
+    clock,
+    log: createLog("silent"),
+    region: "us-east-1",
+    ...options,
+  });
   const server = createServer((request, response) => void handler(request, response));
   server.on("checkContinue", (request, response) => void handler(request, response));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -17,7 +17,10 @@ export type SignatureFailure =
   | "presigned_expired"
   /** Signed in the future. */
   | "not_yet_current"
+  /** There is no such key, or it or its account is disabled. */
   | "unknown_key"
+  /** The signature is right, and the key's time is over. */
+  | "expired_key"
   /** A session token came along; none is ever issued. */
   | "unknown_session_token"
   /** `host`, or an `x-amz-` header that came along, is not among the signed headers. */

@@ -10,9 +10,13 @@ export const KEY: AccessKey = {
   secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
   accountId: "111122223333",
   principalArn: "arn:aws:iam::111122223333:root",
+  name: "root",
+  access: "full",
+  expiresAt: null,
 };
 export const KEYS: AccessKeys = {
   find: async (accessKeyId) => (accessKeyId === KEY.accessKeyId ? KEY : undefined),
+  used: () => {},
 };
 
 export class Sha256 {

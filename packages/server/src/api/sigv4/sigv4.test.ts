@@ -202,7 +202,7 @@ describe("a request is refused", () => {
     [
       "scoped to another service",
       "wrong_scope",
-      async () => resigned(await signed(run, "lambda", NOW), (text) => text.replace("/lambda/", "/sts/")),
+      async () => resigned(await signed(run, "lambda", NOW), (text) => text.replace("/lambda/", "/ec2/")),
     ],
     [
       "scoped to another terminator",

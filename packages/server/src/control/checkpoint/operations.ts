@@ -6,6 +6,7 @@ import type { Checkpoint, CheckpointFilter } from "../../store/checkpoint.ts";
 import { CheckpointUnavailableError } from "../../store/errors.ts";
 import type { Microvm } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
+import { authorisePassing } from "../authorise.ts";
 import type { Idempotency } from "../idempotency.ts";
 import type { Fleet } from "../microvm/fleet.ts";
 import { type Lifecycle, RollbackError } from "../microvm/lifecycle.ts";
@@ -166,6 +167,9 @@ export class CheckpointOperations {
       { ...options, ...source },
       async (recorder) => {
         const { origin, microvmId, checkpointId, live } = await find();
+        const { spec } = origin;
+        const connectors = [...spec.ingressConnectors, ...spec.egressConnectors];
+        authorisePassing({ role: options.executionRoleArn ?? spec.executionRoleArn, connectors }, context);
         const vms = newForks(origin, { checkpointId, microvmId }, options, this.#deps);
         const answer = { microvmId, checkpointId, forkIds: vms.map(({ id }) => id) };
         const record = recorder(answer);

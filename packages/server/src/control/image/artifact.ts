@@ -25,6 +25,8 @@ export function parseArtifactUri(uri: string): ArtifactUri {
 
 export interface FetchDeps {
   readonly blobs: BlobSource;
+  /** Whose buckets may be read. */
+  readonly accountId: string;
   readonly clock: Clock;
   readonly maxBytes: number;
 }
@@ -52,10 +54,10 @@ export async function fetchArtifact(uri: string, path: string, deps: FetchDeps, 
 async function download(
   { bucket, key }: ArtifactUri,
   path: string,
-  { blobs, maxBytes }: FetchDeps,
+  { blobs, accountId, maxBytes }: FetchDeps,
   signal: AbortSignal,
 ): Promise<void> {
-  const { size, body } = await blobs.open(bucket, key, signal);
+  const { size, body } = await blobs.open(accountId, bucket, key, signal);
   if (size > maxBytes) {
     body.destroy();
     throw tooLarge(maxBytes);

@@ -138,7 +138,7 @@ export class Builds {
       await fetchArtifact(
         configuration.codeArtifactUri,
         artifactPath,
-        { blobs, clock, maxBytes: config.maxArtifactBytes },
+        { blobs, accountId: image.accountId, clock, maxBytes: config.maxArtifactBytes },
         shutdown,
       );
       const role = await this.#role(configuration.buildRoleArn, log);

@@ -6,7 +6,7 @@ import { invalidInput, notFound } from "../../lib/errors.ts";
 import type { ImageVersion } from "../../store/image.ts";
 import type { IdlePolicy, Microvm, RuntimeHooks } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
-import { parseVersion, refuseForeign } from "../authorise.ts";
+import { authorisePassing, parseVersion, refuseForeign } from "../authorise.ts";
 import { runtimeHooks } from "../image/hooks.ts";
 import { loggingOf } from "../logging.ts";
 import type { Quotas } from "../quota/quotas.ts";
@@ -53,6 +53,7 @@ export async function newMicrovm(
   const scope = { region: deps.config.region, accountId: context.accountId };
   const ingress = ingressConnectors(input.ingressNetworkConnectors, scope);
   const egress = egressConnectors(input.egressNetworkConnectors, configuration.egressConnectors, scope);
+  if (!input.egressNetworkConnectors?.length) authorisePassing({ connectors: egress }, context); // inherited
   if (input.executionRoleArn) deps.roles.check(input.executionRoleArn);
   const idlePolicy = checkIdlePolicy(input.idlePolicy ?? null);
   const maximumDurationSeconds = durationSeconds(input.maximumDurationInSeconds, undefined, context.accountId, deps);

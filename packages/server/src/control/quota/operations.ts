@@ -7,8 +7,11 @@ import {
   type Quotas as Wire,
 } from "@torpor/protocol";
 import type { Config } from "../../config.ts";
-import { invalidInput, TorporError } from "../../lib/errors.ts";
+import { invalidInput } from "../../lib/errors.ts";
 import type { Store } from "../../store/store.ts";
+import { notAllowed } from "../authorise.ts";
+import { principalArn, ROOT } from "../identity/keys.ts";
+import { isOperator } from "../identity/operator.ts";
 import type { Fleet } from "../microvm/fleet.ts";
 import type { RequestContext } from "../request-context.ts";
 import type { Quotas } from "./quotas.ts";
@@ -78,12 +81,8 @@ export class QuotaOperations {
     ]);
   }
 
-  #refuseUnlessOperator({ principalArn }: RequestContext, operation: string, accountId: string): void {
-    const operator = `arn:aws:iam::${this.#deps.config.accountId}:root`;
-    if (principalArn === operator) return;
-    throw new TorporError(
-      "denied",
-      `User: ${principalArn} is not authorized to perform: torpor:${operation} on the account ${accountId}: only ${operator} is.`,
-    );
+  #refuseUnlessOperator(context: RequestContext, operation: string, accountId: string): void {
+    if (isOperator(context, this.#deps.config.accountId)) return;
+    throw notAllowed(`torpor:${operation}`, principalArn(accountId, ROOT), context);
   }
 }

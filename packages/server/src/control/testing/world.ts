@@ -7,8 +7,11 @@ import { createLog } from "../../lib/log.ts";
 import { openStore } from "../../store/open.ts";
 import type { Store } from "../../store/store.ts";
 import { temporaryFolder } from "../../store/testing.ts";
+import type { AuditTrail } from "../audit/trail.ts";
 import { type Control, createControl } from "../control.ts";
+import { Sealer } from "../identity/sealer.ts";
 import type { RequestContext } from "../request-context.ts";
+import { newTokenKey } from "../token/key-ring.ts";
 import type { TokenClaims, TokenService } from "../token/token.ts";
 import { FakeClock, turns } from "./fake-clock.ts";
 import { FakeHost, FakeMachine } from "./fake-host.ts";
@@ -31,6 +34,8 @@ export function context(account = ACCOUNT): RequestContext {
     accountId: account,
     principalArn: `arn:aws:iam::${account}:root`,
     accessKeyId: "AKIATEST",
+    keyName: "root",
+    access: "full",
     sourceIp: "127.0.0.1",
     signal: new AbortController().signal,
   };
@@ -44,6 +49,9 @@ export interface WorldOptions {
   readonly maxArtifactBytes?: number;
   readonly roleFile?: string;
   readonly strictRoles?: boolean;
+  readonly allowEmulatedAccounts?: boolean;
+  /** There is none by default. */
+  readonly trail?: AuditTrail;
   /** What to wait for where the server waits for store or host, so that things meet in other orders. */
   readonly delay?: () => Promise<void>;
 }
@@ -66,9 +74,10 @@ export class World {
   readonly machine = new FakeMachine();
   /** Objects by `bucket/key`; what throws, throws. */
   readonly objects = new Map<string, () => Buffer>();
+  readonly sealer = new Sealer([newTokenKey(this.clock)]);
   readonly minted: TokenClaims[] = [];
   readonly #folder: string;
-  readonly #options: WorldOptions;
+  #options: WorldOptions;
   /** Points at which operations wait, and what lets them go on. */
   readonly #held = new Map<string, { readonly reached: () => void; readonly released: Promise<void> }>();
   /** What calls to the store fail with for now. */
@@ -146,8 +155,9 @@ export class World {
     const control = await createControl({
       config: {
         region: REGION,
-        dataDir: this.#folder,
         accountId: ACCOUNT,
+        allowEmulatedAccounts: true,
+        dataDir: this.#folder,
         maxMicrovms: 1000,
         quotaPreset: "self-hosted",
         quotas: "",
@@ -160,6 +170,8 @@ export class World {
       store: watched(store, boundary, () => this.storeFailure),
       host,
       tokens: this.#tokens(),
+      sealer: this.sealer,
+      trail: this.#options.trail ?? { folder: this.#folder, end: { file: 1, bytes: 0 }, changed: never() },
       blobs: this.#blobs(),
       clock: session.clock,
       log: createLog("silent"),
@@ -194,6 +206,11 @@ export class World {
   /** True when the server died by `crashAfter` and nobody has started another. */
   get dead(): boolean {
     return !this.#now().alive;
+  }
+
+  /** For the servers that start from now on. */
+  reconfigure(options: WorldOptions): void {
+    this.#options = { ...this.#options, ...options };
   }
 
   /** A clean end and a new start. */
@@ -306,7 +323,7 @@ export class World {
 
   #blobs(): BlobSource {
     return {
-      open: async (bucket, key) => {
+      open: async (_accountId, bucket, key) => {
         const object = this.objects.get(`${bucket}/${key}`)?.();
         if (!object) throw new BlobError("S3_NO_SUCH_KEY", `there is no ${key} in ${bucket}`);
         return { size: object.length, body: Readable.from([object]) };

@@ -10,6 +10,7 @@ const FROZEN: Readonly<Record<string, string>> = {
   "0003-image-lifecycle": "c4b148d6611738388dd78504f707b4b078761a4618f05db9aecdb269e38f7a5b",
   "0004-network-connectors": "e745deb964f7bc9088ca837636a787b47d1f7b21768623edce20b3e6d79b36c4",
   "0005-quotas": "619ccffb00bbde950647641b1d9da404401fed76464a3852ba88746790e4490f",
+  "0006-accounts-and-keys": "7d85ff53c6e9812ea7e173275131d5db99b06cb9907b5585bbbf644cd574eb6e",
 };
 
 test("released migrations are not edited, and each new one is frozen here", async () => {

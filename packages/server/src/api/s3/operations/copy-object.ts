@@ -6,6 +6,7 @@ import type { Received } from "../../../blobs/store/staging.ts";
 import { checksumAlgorithm } from "../body.ts";
 import { requireCopyConditions, writePrecondition } from "../conditions.ts";
 import { labelsOf, refuseUnknownWishes } from "../object-headers.ts";
+import { authoriseS3, s3Arn } from "../permission.ts";
 import { bucketOf, keyOf, ownBucket, type S3Call } from "../s3-call.ts";
 import { S3Error } from "../s3-error.ts";
 import { element, rootElement } from "../wire/xml-write.ts";
@@ -48,6 +49,7 @@ export function copyResult(meta: ObjectMeta): ReturnType<typeof element>[] {
 /** The object that `x-amz-copy-source` names, if the caller may read it and its conditions hold. */
 export async function openCopySource(call: S3Call): Promise<OpenObject> {
   const { bucket, key } = sourceOf(call);
+  authoriseS3("s3:GetObject", s3Arn(bucket, key), call.auth.key);
   const object = await ownBucket(call, bucket, "x-amz-source-expected-bucket-owner").open(key);
   try {
     requireCopyConditions(call, object.meta);

@@ -1,6 +1,8 @@
 import { isObjectKey } from "../../../blobs/names.ts";
 import { readSmallBody } from "../body.ts";
+import { authoriseS3, s3Arn } from "../permission.ts";
 import { bucketOf, type S3Call } from "../s3-call.ts";
+import { S3Error } from "../s3-error.ts";
 import { child, children, malformed, parseXml, type XmlElement } from "../wire/xml-read.ts";
 import { element, rootElement } from "../wire/xml-write.ts";
 
@@ -10,15 +12,28 @@ const MAX_KEYS = 1000;
 
 export async function deleteObjects(call: S3Call): Promise<void> {
   const bucket = bucketOf(call);
-  const { wanted, quiet } = parseDelete(await readSmallBody(call, MAX_BODY_BYTES));
+  const { wanted: asked, quiet } = parseDelete(await readSmallBody(call, MAX_BODY_BYTES));
+  const wanted = asked.map((item) => (item.refusal ? item : permitted(item, call)));
   const fine = wanted.filter((item) => item.refusal === undefined);
   await bucket.delete(fine.map((item) => item.key));
+  call.changed.push(...fine.map((item) => s3Arn(bucket.facts.name, item.key)));
   const rows = wanted.map(({ key, refusal }) => {
     if (refusal)
       return element("Error", [element("Key", key), element("Code", refusal[0]), element("Message", refusal[1])]);
     return quiet ? undefined : element("Deleted", element("Key", key));
   });
   call.reply.xml(200, rootElement("DeleteResult", rows));
+}
+
+/** The item, refused when the caller may not delete it. */
+function permitted(item: Wanted, call: S3Call): Wanted {
+  try {
+    authoriseS3("s3:DeleteObject", s3Arn(call.request.bucket, item.key), call.auth.key);
+    return item;
+  } catch (err) {
+    if (!(err instanceof S3Error)) throw err;
+    return { key: item.key, refusal: [err.code, err.message] };
+  }
 }
 
 interface Wanted {

@@ -11,16 +11,16 @@ export type { Markup };
 export type XmlContent = string | number | boolean | undefined | Markup | readonly XmlContent[];
 
 export const XML_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n';
-const NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/";
+const S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 /** An element; `undefined` as its only content leaves it out. */
 export function element(name: string, content: XmlContent): Markup {
   return new Markup(content === undefined ? "" : `<${name}>${render(content)}</${name}>`);
 }
 
-/** The outermost element of an answer, in S3's namespace. */
-export function rootElement(name: string, content: XmlContent): Markup {
-  return new Markup(`<${name} xmlns="${NAMESPACE}">${render(content)}</${name}>`);
+/** The outermost element of an answer. */
+export function rootElement(name: string, content: XmlContent, namespace = S3_NAMESPACE): Markup {
+  return new Markup(`<${name} xmlns="${namespace}">${render(content)}</${name}>`);
 }
 
 function render(content: XmlContent): string {

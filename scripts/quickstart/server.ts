@@ -86,6 +86,7 @@ function connectionOf(dataDir: string): Connection {
       accessKeyId: undefined,
       secretAccessKey: undefined,
       sessionToken: undefined,
+      accountId: undefined,
       dataDir: undefined,
       home: undefined,
       noColor: true,

@@ -59,7 +59,7 @@ export function resolveConnection(flags: ConnectionFlags, env: Environment, isRo
     endpointUrl,
     s3EndpointUrl: env.s3EndpointUrl ?? endpointUrl,
     region: flags.region ?? (elsewhere === undefined ? undefined : env.region) ?? file?.region ?? "us-east-1",
-    accountId: file?.accountId ?? "000000000000",
+    accountId: (elsewhere === undefined ? undefined : env.accountId) ?? file?.accountId ?? "000000000000",
     credentials,
     caFile: flags.caFile ?? file?.caFile,
     endpointPort: file?.endpointPort ?? 4743,

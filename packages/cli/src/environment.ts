@@ -6,6 +6,8 @@ export interface Environment {
   readonly accessKeyId: string | undefined;
   readonly secretAccessKey: string | undefined;
   readonly sessionToken: string | undefined;
+  /** The keys' account, as AWS's SDKs know it. */
+  readonly accountId: string | undefined;
   /** `TORPOR_DATA_DIR`: where the server keeps its credentials file. */
   readonly dataDir: string | undefined;
   readonly home: string | undefined;
@@ -22,6 +24,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv = process.env): Environme
     accessKeyId: text("AWS_ACCESS_KEY_ID"),
     secretAccessKey: text("AWS_SECRET_ACCESS_KEY"),
     sessionToken: text("AWS_SESSION_TOKEN"),
+    accountId: text("AWS_ACCOUNT_ID"),
     dataDir: text("TORPOR_DATA_DIR"),
     home: text("HOME"),
     noColor: text("NO_COLOR") !== undefined,

@@ -47,7 +47,12 @@ function hintFor(err: ApiError): string | undefined {
   const foreign = /^The checkpoint (checkpoint-\S+) is of the MicroVM (microvm-[0-9a-f-]+), not of/.exec(err.message);
   if (foreign) return `torpor rollback ${foreign[2]} ${foreign[1]}, or torpor fork ${foreign[1]}`;
   if (err.type === "ConflictException" && /^The checkpoint/.test(err.message)) return "torpor checkpoint ls";
+  if (/^Access key not found|is the only root key|has another key already|a key named/.test(err.message))
+    return "torpor key ls";
+  if (/^Account not found|is the server's own account/.test(err.message)) return "torpor account ls";
   if (err.status === 404) return "torpor ls --all";
+  if (/is not authorized to perform/.test(err.message))
+    return "torpor key policy KEY, with a key that may do everything, shows what this one may do";
   if (err.status === 401 || err.status === 403)
     return 'eval "$(torpor env)", or unset AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL';
   if (err.status === 402) return "torpor quotas, and torpor rm ID of what is not needed";

@@ -1,9 +1,12 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { accountCommand } from "./command/account.ts";
+import { auditCommand } from "./command/audit.ts";
 import { callCommand } from "./command/call.ts";
 import { checkpointCommands } from "./command/checkpoint.ts";
 import { envCommand } from "./command/env.ts";
 import { imageCommand } from "./command/image.ts";
+import { keyCommand } from "./command/key.ts";
 import { microvmCommands } from "./command/microvm.ts";
 import { quotasCommand } from "./command/quotas.ts";
 import { runCommand } from "./command/run.ts";
@@ -19,6 +22,8 @@ export function buildProgram(signal: AbortSignal): Command {
     .enablePositionalOptions();
   program.commandsGroup("Server:");
   for (const command of [...serverCommands(), envCommand(signal), quotasCommand(signal)]) program.addCommand(command);
+  program.commandsGroup("Access:").addCommand(keyCommand(signal)).addCommand(accountCommand(signal));
+  program.addCommand(auditCommand(signal));
   program.commandsGroup("Images:").addCommand(imageCommand(signal));
   program.commandsGroup("Microvms:").addCommand(runCommand(signal));
   for (const command of microvmCommands(signal)) program.addCommand(command);

@@ -8,7 +8,7 @@ import type {
   Rollback,
 } from "@torpor/protocol";
 import { OPERATIONS } from "@torpor/protocol";
-import { fieldsOf, listIn, optionalNumberIn, optionalTextIn, textIn, unexpected } from "./fields.ts";
+import { fieldsOf, listIn, oneOf, optionalNumberIn, optionalTextIn, textIn } from "./fields.ts";
 import { parseRestorePoint } from "./usage.ts";
 
 const STATES: readonly CheckpointState[] = ["CREATING", "AVAILABLE", "FAILED", "DELETING"];
@@ -93,10 +93,4 @@ export function parseLineage(value: unknown): Lineage {
         : { microvmId: textIn(origin, "microvmId", what), checkpointId: textIn(origin, "checkpointId", what) },
     rolledBackTo: optionalTextIn(fields, "rolledBackTo", what),
   };
-}
-
-function oneOf<V extends string>(known: readonly V[], value: unknown, what: string): V {
-  const found = known.find((each) => each === value);
-  if (found === undefined) throw unexpected(what);
-  return found;
 }

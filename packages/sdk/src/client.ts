@@ -16,6 +16,7 @@ import {
   type Rollback,
   type Usage,
 } from "@torpor/protocol";
+import { Administration } from "./administration.ts";
 import { ApiError } from "./api-error.ts";
 import { parseCheckpoint, parseCheckpointPage, parseForks, parseLineage, parseRollback } from "./checkpoints.ts";
 import {
@@ -44,11 +45,13 @@ const NEVER = new AbortController().signal;
  * takes a signal, last, and throws ApiError (the server refused), UnreachableError (no answer) or the signal's reason.
  */
 export class TorporClient {
+  readonly admin: Administration;
   readonly #transport: Transport;
 
   /** @throws TypeError when `endpointUrl` is not a URL */
   constructor(options: ConnectionOptions) {
     this.#transport = new Transport("lambda", options);
+    this.admin = new Administration(this.#transport);
   }
 
   /** One AWS operation: `call("RunMicrovm", { imageIdentifier })`. */

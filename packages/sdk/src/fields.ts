@@ -35,5 +35,12 @@ export function listIn(fields: Map<string, unknown>, name: string, what: string)
   return value;
 }
 
+/** @throws ApiError */
+export function oneOf<const V extends string>(known: readonly V[], value: unknown, what: string): V {
+  const found = known.find((each) => each === value);
+  if (found === undefined) throw unexpected(what);
+  return found;
+}
+
 export const unexpected = (what: string): ApiError =>
   new ApiError(200, "BadResponse", `the server's answer is no ${what}: is it Torpor, and of this version?`, undefined);

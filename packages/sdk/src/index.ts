@@ -1,4 +1,19 @@
-export type { Checkpoint, ForkedMicrovm, ForkOptions, Forks, Lineage, Quota, Quotas, Rollback } from "@torpor/protocol";
+export type {
+  AccessKey,
+  Account,
+  AuditEvent,
+  Checkpoint,
+  ForkedMicrovm,
+  ForkOptions,
+  Forks,
+  Lineage,
+  NewAccessKey,
+  NewAccount,
+  Quota,
+  Quotas,
+  Rollback,
+} from "@torpor/protocol";
+export type { Administration, AuditOptions, NewKeyOptions } from "./administration.ts";
 export { ApiError, UnreachableError } from "./api-error.ts";
 export { type ImageVersion, type ListOperation, TorporClient } from "./client.ts";
 export type { Health, HostFacts, LogLine, Receipt } from "./extensions.ts";

@@ -13,6 +13,7 @@ export function envCommand(signal: AbortSignal): Command {
         AWS_ACCESS_KEY_ID: accessKeyId,
         AWS_SECRET_ACCESS_KEY: secretAccessKey,
         ...(sessionToken === undefined ? {} : { AWS_SESSION_TOKEN: sessionToken }),
+        AWS_ACCOUNT_ID: connection.accountId,
         AWS_REGION: connection.region,
         AWS_DEFAULT_REGION: connection.region, // what boto3 and the AWS CLI read
         ...(connection.caFile === undefined ? {} : { NODE_EXTRA_CA_CERTS: resolve(connection.caFile) }),

@@ -2,7 +2,7 @@ import { type FileHandle, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AuditEvent } from "@torpor/protocol";
 import { syncFolder } from "../../lib/atomic-file.ts";
-import { messageOf, TorporError } from "../../lib/errors.ts";
+import { TorporError } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import { fileName, numbersIn } from "./trail-files.ts";
 
@@ -158,5 +158,5 @@ const unavailable = (err: unknown): TorporError =>
   new TorporError(
     "unavailable",
     "The audit trail cannot be written, and nothing is changed before it can. Look at what has become of your last call before you try again.",
-    { cause: new Error(messageOf(err)), retryAfterSeconds: RETRY_AFTER_SECONDS },
+    { cause: err, retryAfterSeconds: RETRY_AFTER_SECONDS },
   );

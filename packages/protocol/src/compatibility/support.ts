@@ -200,10 +200,10 @@ export const BEHAVIOURS: readonly Behaviour[] = [
     reason: "a host has one kind of processor",
   },
   {
-    what: "a role that the caller may not pass",
-    aws: "refused (`iam:PassRole`)",
-    ours: "accepted; with `strict-roles`, those that are not in the `role-file` are refused",
-    reason: "there is no IAM; who has a key of the account may do everything in it",
+    what: "IAM",
+    aws: "users, groups, roles, policies with conditions",
+    ours: "policies of access keys, without conditions; roles exist by their ARNs, and with `strict-roles` only those in the `role-file`",
+    reason: "[keys and policies](operating.md#keys-and-policies) are the part that is needed to keep programs apart",
   },
   {
     what: "a network connector's way to ACTIVE",

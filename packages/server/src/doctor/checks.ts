@@ -92,7 +92,7 @@ function isolation({ accelerator, acceleratorSetting }: Facts): Outcome {
   if (acceleratorSetting === "kvm") return fail(accelerator.reason, "--accelerator auto, or a machine where KVM works");
   return warn(
     `emulated: not a security boundary (${accelerator.reason})`,
-    "run only code that you trust, or use a machine where KVM works",
+    "run only code that you trust, for one account only (allow-emulated-accounts), or use a machine where KVM works",
   );
 }
 

@@ -2,6 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as sdk from "@aws-sdk/client-lambda-microvms";
+import { TorporClient } from "@torpor/sdk";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { digestOf, readDigest, SERVICES } from "../../../../contract/oracle/digest.ts";
 import { FakeHostServer } from "../fake-host/server.ts";
@@ -93,6 +94,34 @@ describe("the AWS CLI", () => {
   test("takes all pages by itself", async () => {
     const { items } = (await microvms("list-microvms", "--image-identifier", crowdsImage)) as { items: unknown[] };
     expect(items).toHaveLength(CROWD);
+  });
+
+  test("is told who it is, and as another key what that one may not do", async () => {
+    const Account = server.credentials.accountId;
+    expect(await aws(server, "sts", "get-caller-identity")).toEqual({
+      UserId: Account,
+      Account,
+      Arn: `arn:aws:iam::${Account}:root`,
+    });
+    const { endpointUrl, region } = server.credentials;
+    const { admin } = new TorporClient({ endpointUrl, region, credentials: server.credentials });
+    const Statement = { Effect: "Allow", Action: ["lambda:Get*", "s3:GetObject"], Resource: "*" };
+    const reader = await admin.createKey({ name: "reader", policy: { Version: "2012-10-17", Statement } });
+    const asReader = { dataDir: server.dataDir, credentials: { ...server.credentials, ...reader } };
+    const Arn = `arn:aws:iam::${Account}:user/reader`;
+    expect(await aws(asReader, "sts", "get-caller-identity")).toMatchObject({ Account, Arn });
+    await expect(aws(asReader, "lambda-microvms", "run-microvm", "--image-identifier", crowdsImage)).rejects.toThrow(
+      `An error occurred (AccessDeniedException) when calling the RunMicrovm operation: User: ${Arn} is not authorized to perform: lambda:RunMicrovm on resource: ${crowdsImage} because no identity-based policy allows the lambda:RunMicrovm action`,
+    );
+    await expect(aws(asReader, "s3api", "delete-object", "--bucket", "artifacts", "--key", "app.zip")).rejects.toThrow(
+      "An error occurred (AccessDenied) when calling the DeleteObject operation",
+    );
+    await aws(asReader, "s3", "cp", "--only-show-errors", "s3://artifacts/app.zip", join(server.dataDir, "read.zip"));
+    const ours = (await Array.fromAsync(admin.audit({ outcome: "failure", operation: "*:*" }))).slice(-2);
+    expect(ours.map(({ keyName, operation, error }) => [keyName, operation, error])).toEqual([
+      ["reader", "lambda:RunMicrovm", "AccessDeniedException"],
+      ["reader", "s3:DeleteObject", "AccessDenied"],
+    ]);
   });
 
   test("tells the service's errors as such", async () => {

@@ -5,6 +5,8 @@ import type { FakeHostServer } from "../fake-host/server.ts";
 
 const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
 const CLIENTS = `${ROOT}.torpor/clients`;
+type Reachable = Pick<FakeHostServer, "credentials" | "dataDir">;
+
 const run = promisify(execFile);
 
 /** Makes sure that the clients are there. @throws Error with what to do when they cannot be had */
@@ -23,16 +25,16 @@ export async function sitePackages(): Promise<string> {
 }
 
 /** What a Python program prints, as JSON. */
-export async function python(server: FakeHostServer, script: string, ...args: string[]): Promise<unknown> {
+export async function python(server: Reachable, script: string, ...args: string[]): Promise<unknown> {
   return await json(server, "python", [fileURLToPath(new URL(script, import.meta.url)), ...args]);
 }
 
 /** What the AWS CLI prints; undefined for nothing. @throws Error with what it says on stderr */
-export async function aws(server: FakeHostServer, ...args: string[]): Promise<unknown> {
+export async function aws(server: Reachable, ...args: string[]): Promise<unknown> {
   return await json(server, "aws", args);
 }
 
-async function json(server: FakeHostServer, program: string, args: readonly string[]): Promise<unknown> {
+async function json(server: Reachable, program: string, args: readonly string[]): Promise<unknown> {
   try {
     const { stdout } = await run(`${CLIENTS}/bin/${program}`, args, { env: environment(server), maxBuffer: 1 << 26 });
     return stdout.trim() === "" ? undefined : JSON.parse(stdout);
@@ -42,7 +44,7 @@ async function json(server: FakeHostServer, program: string, args: readonly stri
 }
 
 /** As `torpor env` has it, and nothing of whoever runs the tests. */
-function environment({ credentials, dataDir }: FakeHostServer): NodeJS.ProcessEnv {
+function environment({ credentials, dataDir }: Reachable): NodeJS.ProcessEnv {
   return {
     HOME: dataDir,
     PATH: "/usr/bin:/bin",

@@ -38,6 +38,9 @@ export function parseConnectorArn(text: string): ConnectorArn | undefined {
   return { partition: m[1]!, region: m[2]!, account: m[3]!, id: m[4]! };
 }
 
+/** A connector's id: `nc-` and a UUID in lower case. */
+export const CONNECTOR_ID = /^nc-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
 export function formatConnectorArn(arn: Omit<ConnectorArn, "partition">): string {
   return `arn:aws:lambda:${arn.region}:${arn.account}:network-connector:${arn.id}`;
 }

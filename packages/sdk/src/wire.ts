@@ -21,7 +21,9 @@ export function encodeRequest(operation: Operation, input: Readonly<Record<strin
       if (typeof value !== "string" || value === "") throw new TypeError(`${name} is missing`);
       path = path.replace(`{${name}}`, encodeLabel(value));
     } else if (value !== undefined) {
-      if (member.location === "query") query.push(`${encodeLabel(name)}=${encodeLabel(String(value))}`);
+      if (member.location === "query")
+        for (const one of Array.isArray(value) ? value : [value])
+          query.push(`${encodeLabel(member.queryName ?? name)}=${encodeLabel(String(one))}`);
       else body[name] = encode(value);
     }
   }

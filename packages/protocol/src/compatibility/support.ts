@@ -158,11 +158,6 @@ export const SUPPORT: readonly SupportNote[] = [
     support: "honoured",
     note: "must be there, as the service says; the model calls it optional",
   },
-  {
-    at: "UpdateNetworkConnector input.ClientToken",
-    support: "ignored",
-    note: "the same update again changes nothing, but the same token with another one is not refused",
-  },
   { at: "input.MaxItems", support: "partly", note: "pages have 50 at most" },
   {
     at: "output.StateReasonCode",

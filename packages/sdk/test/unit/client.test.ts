@@ -137,6 +137,13 @@ describe("an error", () => {
   });
 });
 
+test("a list in the query is sent one by one, under the name that the wire has for it", async () => {
+  await using server = await listen((_, response) => void response.writeHead(204).end());
+  const input = { Resource: IMAGE, TagKeys: ["a b", "c&d"] };
+  expect(await client(server.url).call("UntagResource", input)).toEqual({});
+  expect(server.seen[0]?.url).toMatch(/^\/2017-03-31\/tags\/arn%3A.*\?tagKeys=a%20b&tagKeys=c%26d$/);
+});
+
 describe("logs", () => {
   test("arrive line by line, and giving up ends them", async () => {
     const abort = new AbortController();

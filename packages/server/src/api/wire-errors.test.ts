@@ -66,3 +66,33 @@ test("anything that is not an error of ours is hidden", () => {
     expect(JSON.stringify(error)).not.toContain("secret");
   }
 });
+
+test("operations that declare older and newer names mean the older ones, but for constraints", () => {
+  const { errors } = OPERATIONS.TagResource;
+  const types = (["invalid_input", "invalid_parameter", "conflict", "throttled", "internal"] as const).map(
+    (kind) => toWireError(new TorporError(kind, "m"), errors).type,
+  );
+  expect(types).toEqual([
+    "ValidationException",
+    "InvalidParameterValueException",
+    "ResourceConflictException",
+    "TooManyRequestsException",
+    "ServiceException",
+  ]);
+});
+
+test("Lambda Core spells some messages with a capital, and leaves out what is null", () => {
+  const { errors } = OPERATIONS.UpdateNetworkConnector;
+  const bodies = (["not_found", "conflict", "denied", "internal"] as const).map(
+    (kind) => toWireError(new TorporError(kind, "m"), errors).body,
+  );
+  expect(bodies).toEqual([{ Message: "m" }, { message: "m" }, { Message: "m" }, { Message: expect.any(String) }]);
+});
+
+test("whoever asks too fast, or when we fail, is told when to come back", () => {
+  const { errors } = OPERATIONS.RunMicrovm;
+  expect(toWireError(new TorporError("throttled", "m"), errors).retryAfterSeconds).toBe(1);
+  expect(toWireError(new TorporError("throttled", "m", { retryAfterSeconds: 7 })).retryAfterSeconds).toBe(7);
+  expect(toWireError(new Error("m"), errors).retryAfterSeconds).toBe(1);
+  expect(toWireError(new TorporError("invalid_input", "m"), errors).retryAfterSeconds).toBeUndefined();
+});

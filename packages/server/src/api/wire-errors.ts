@@ -51,17 +51,27 @@ const OF_KIND: Readonly<Record<ErrorKind, readonly [string, ...string[]]>> = {
   invalid_input: ["ValidationException", "InvalidParameterValueException"],
   not_found: ["ResourceNotFoundException", "ValidationException"],
   invalid_parameter: ["InvalidParameterValueException", "ValidationException"],
-  conflict: ["ConflictException", "ResourceConflictException", "ValidationException"],
+  conflict: ["ConflictException", "ResourceConflictException", "ValidationException", "InvalidParameterValueException"],
   denied: ["AccessDeniedException"],
   quota: ["ServiceQuotaExceededException", "NetworkConnectorLimitExceededException", "ValidationException"],
   throttled: ["TooManyRequestsException", "ThrottlingException"],
-  capacity: ["InsufficientCapacityException", "InternalServerException", "ServiceException"],
+  capacity: ["InsufficientCapacityException", "ServiceException", "InternalServerException"],
   unavailable: ["ServiceUnavailableException"],
-  internal: ["InternalServerException", "ServiceException"],
+  internal: ["ServiceException", "InternalServerException"],
 };
 
-/** The tags' operations declare both names for this; where nothing is declared, it is the newer one. */
-const OF_NOBODY: Partial<Record<ErrorKind, string>> = { throttled: "ThrottlingException" };
+/** Clients that are told nothing else come back after so long. */
+const RETRY_AFTER_SECONDS: Readonly<Record<string, number>> = {
+  ThrottlingException: 1,
+  TooManyRequestsException: 1,
+  InternalServerException: 1,
+};
+
+/** The tags' operations declare both names for these; where nothing is declared, it is the newer one. */
+const OF_NOBODY: Partial<Record<ErrorKind, string>> = {
+  throttled: "ThrottlingException",
+  internal: "InternalServerException",
+};
 
 const OF_SIGNATURE: Readonly<Record<SignatureFailure, string>> = {
   missing: "MissingAuthenticationTokenException",
@@ -92,6 +102,7 @@ const OF_FAULT: Readonly<Record<RequestFault, string>> = {
 
 /** The service spells the text's member with a capital in these. */
 const CAPITAL_MESSAGE = new Set(["AccessDeniedException", "SerializationException"]);
+const CAPITAL_MESSAGE_OF_CORE = new Set(["ResourceNotFoundException", "ServiceException"]);
 
 /** Lambda Core, whose models have none of the names that microvms' have. */
 const isCore = (declared: readonly string[] | undefined): boolean =>
@@ -108,22 +119,23 @@ export function toWireError(err: unknown, declared?: readonly string[]): WireErr
   const type = types.find((name) => declared?.includes(name)) ?? OF_NOBODY[kind] ?? types[0];
   const message = err instanceof TorporError && kind !== "internal" ? err.message : HIDDEN;
   const retryAfterSeconds = err instanceof TorporError ? err.retryAfterSeconds : undefined;
-  const capital = isCore(declared) && (kind === "not_found" || kind === "internal");
   return {
-    ...wireError(type, message, capital || undefined),
-    retryAfterSeconds,
+    ...wireError(type, message, isCore(declared)),
+    retryAfterSeconds: retryAfterSeconds ?? RETRY_AFTER_SECONDS[type],
     unexpected: kind === "internal",
   };
 }
 
-function wireError(type: string, message: string, capital = CAPITAL_MESSAGE.has(type)): WireError {
+/** @param core it spells more messages with a capital, and leaves out what is null */
+function wireError(type: string, message: string, core = false): WireError {
   const [status, ...members] = TYPES[type] ?? [500];
+  const capital = CAPITAL_MESSAGE.has(type) || (core && CAPITAL_MESSAGE_OF_CORE.has(type));
   return {
     status,
     type,
     body: {
       [capital ? "Message" : "message"]: message,
-      ...Object.fromEntries(members.map((name) => [name, null])),
+      ...Object.fromEntries(core ? [] : members.map((name) => [name, null])),
     },
     retryAfterSeconds: undefined,
     unexpected: false,

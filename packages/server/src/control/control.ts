@@ -134,7 +134,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     shutdown: stopping.signal,
   });
   const idempotency = new Idempotency(store, clock);
-  const connectorChanges = new ConnectorChanges({ store, tasks, log });
+  const connectorChanges = new ConnectorChanges({ store, clock, tasks, log, shutdown });
   const serverAccountId = config.accountId;
   const keys = new Keys({ rows: store.accessKeys, sealer, clock, log });
   const keyOperations = new KeyOperations({ store, keys, clock, serverAccountId });

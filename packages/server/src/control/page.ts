@@ -9,33 +9,35 @@ const DEFAULT_PAGE_SIZE = 50;
 export type PageScope = readonly (string | number | null | undefined)[];
 
 /** An opaque token for the place `position` in the list that `scope` describes. */
-export function pageToken(scope: PageScope, position: readonly (string | number)[]): string {
-  return Buffer.from(JSON.stringify([scopeDigest(scope), ...position])).toString("base64url");
+export function pageToken(scope: PageScope, position: readonly unknown[]): string {
+  return Buffer.from(JSON.stringify([digest(scope, position), ...position])).toString("base64url");
 }
 
 /**
  * The position in a token that `pageToken` made for the same scope; its members still need a look.
  * @throws TorporError `invalid_input` for every other text
  */
-export function parsePageToken(scope: PageScope, token: string): readonly unknown[] {
+export function parsePageToken(scope: PageScope, token: string, tokenName?: string): readonly unknown[] {
   if (token.length <= 1024 && /^[A-Za-z0-9_-]+$/.test(token)) {
     try {
       const parsed: unknown = JSON.parse(Buffer.from(token, "base64url").toString("utf8"));
-      if (Array.isArray(parsed) && parsed[0] === scopeDigest(scope)) return parsed.slice(1);
+      if (Array.isArray(parsed) && pageToken(scope, parsed.slice(1)) === token) return parsed.slice(1);
     } catch {
       // not JSON: refused below
     }
   }
-  throw invalidPageToken();
+  throw invalidPageToken(tokenName);
 }
 
-const invalidPageToken = () =>
-  invalidInput("The nextToken is not valid. Use the one of the previous page, with the same filters.");
+const invalidPageToken = (tokenName = "nextToken") =>
+  invalidInput(`The ${tokenName} is not valid. Use the one of the previous page, with the same filters.`);
 
 /** What a caller says about the page that it wants. */
 export interface PageRequest {
   readonly maxResults?: number | null | undefined;
   readonly nextToken?: string | null | undefined;
+  /** What the operation calls it. */
+  readonly tokenName?: string;
 }
 export interface Page<T> {
   readonly items: readonly T[];
@@ -71,8 +73,8 @@ export async function readPage<T, P>(
 ): Promise<Page<T>> {
   let after: P | undefined;
   if (request.nextToken) {
-    after = positions.parse(parsePageToken(scope, request.nextToken));
-    if (after === undefined) throw invalidPageToken();
+    after = positions.parse(parsePageToken(scope, request.nextToken, request.tokenName));
+    if (after === undefined) throw invalidPageToken(request.tokenName);
   }
   const size = request.maxResults ?? DEFAULT_PAGE_SIZE;
   // One more than asked for tells whether there is a next page.
@@ -83,9 +85,10 @@ export async function readPage<T, P>(
   return { items, nextToken: more ? pageToken(scope, positions.of(last)) : null };
 }
 
-function scopeDigest(scope: PageScope): string {
+/** Of the place too, so that no token is one by chance or by a slip of the hand. Nobody gains by making one. */
+function digest(scope: PageScope, position: readonly unknown[]): string {
   return createHash("sha256")
-    .update(JSON.stringify(scope.map((part) => part ?? null)))
+    .update(JSON.stringify([scope.map((part) => part ?? null), position]))
     .digest("base64url")
     .slice(0, 16);
 }

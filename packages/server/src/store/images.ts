@@ -62,11 +62,14 @@ export class Images {
   }
 
   /** One change after another. @returns the tags as they are then; undefined when there is no such image */
-  async changeTags(arn: string, change: (before: Image["tags"]) => Image["tags"]): Promise<Image["tags"] | undefined> {
+  async changeTags(
+    arn: string,
+    change: (before: Image["tags"], state: ImageState) => Image["tags"],
+  ): Promise<Image["tags"] | undefined> {
     return await this.#db.transaction().execute(async (trx) => {
       const image = await lockImage(trx, arn);
       if (!image) return undefined;
-      const tags = change(image.tags);
+      const tags = change(image.tags, image.state);
       await trx
         .updateTable("images")
         .set({ tags: JSON.stringify(tags) })

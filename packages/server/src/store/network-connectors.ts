@@ -1,5 +1,6 @@
 import type { Kysely } from "kysely";
 import { StaleWriteError } from "./errors.ts";
+import { forgetTokens } from "./idempotency-tokens.ts";
 import { fromJson } from "./json.ts";
 import type { NetworkConnector } from "./network-connector.ts";
 import { newestFirst, type Position } from "./newest-first.ts";
@@ -87,29 +88,47 @@ export class NetworkConnectors {
   async changeTags(
     accountId: string,
     id: string,
-    change: (before: NetworkConnector["tags"]) => NetworkConnector["tags"],
+    change: (before: NetworkConnector["tags"], state: NetworkConnector["state"]) => NetworkConnector["tags"],
   ): Promise<NetworkConnector["tags"] | undefined> {
     return await this.#db.transaction().execute(async (trx) => {
-      // A write that changes nothing: whoever comes at the same time waits.
-      const row = await trx
-        .updateTable("network_connectors")
-        .set((e) => ({ state: e.ref("state") }))
-        .where("account_id", "=", accountId)
-        .where("id", "=", id)
-        .returningAll()
-        .executeTakeFirst();
-      if (!row) return undefined;
-      const tags = change(fromRow(row).tags);
+      const row = await lockRow(trx, id);
+      if (row?.account_id !== accountId) return undefined;
+      const before = fromRow(row);
+      const tags = change(before.tags, before.state);
       const values = { tags: JSON.stringify(tags), generation: row.generation + 1 };
       await trx.updateTable("network_connectors").set(values).where("id", "=", id).execute();
       return tags;
     });
   }
 
-  /** Only one that is DELETING goes. */
-  async remove(id: string): Promise<void> {
-    await this.#db.deleteFrom("network_connectors").where("id", "=", id).where("state", "=", "DELETING").execute();
+  /**
+   * Brings what is on its way to its end, whatever else was changed meanwhile: PENDING → ACTIVE, InProgress → Successful,
+   * DELETING → gone with the client tokens that are kept with it.
+   */
+  async settle(id: string): Promise<void> {
+    await this.#db.transaction().execute(async (trx) => {
+      const row = await lockRow(trx, id);
+      if (!row) return;
+      if (row.state === "DELETING") {
+        await trx.deleteFrom("network_connectors").where("id", "=", id).execute();
+        return await forgetTokens(trx, id);
+      }
+      if (row.state !== "PENDING" && row.update_status !== "InProgress") return;
+      const update_status = row.update_status && "Successful";
+      const values = { state: "ACTIVE", update_status, generation: row.generation + 1 };
+      await trx.updateTable("network_connectors").set(values).where("id", "=", id).execute();
+    });
   }
+}
+
+/** A write that changes nothing: whoever comes at the same time waits until the transaction ends. */
+async function lockRow(trx: Kysely<Schema>, id: string): Promise<NetworkConnectorRow | undefined> {
+  return await trx
+    .updateTable("network_connectors")
+    .set((e) => ({ state: e.ref("state") }))
+    .where("id", "=", id)
+    .returningAll()
+    .executeTakeFirst();
 }
 
 function toRow(c: NetworkConnector): NetworkConnectorRow {

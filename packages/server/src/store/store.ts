@@ -19,7 +19,7 @@ export interface StoreWriter {
   readonly images: Pick<Images, "insert" | "beginUpdate" | "insertVersion" | "hold">;
   readonly imageCounts: ImageCounts;
   readonly microvms: Pick<Microvms, "insert">;
-  readonly networkConnectors: Pick<NetworkConnectors, "insert" | "count">;
+  readonly networkConnectors: Pick<NetworkConnectors, "insert" | "update" | "count">;
   readonly idempotencyTokens: Pick<IdempotencyTokens, "insert">;
 }
 

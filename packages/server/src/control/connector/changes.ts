@@ -1,13 +1,15 @@
+import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
-import { StaleWriteError } from "../../store/errors.ts";
-import type { NetworkConnector } from "../../store/network-connector.ts";
 import type { Store } from "../../store/store.ts";
 import type { Tasks } from "../tasks.ts";
+import { untilStored } from "../until-stored.ts";
 
 export interface ConnectorChangeDeps {
   readonly store: Pick<Store, "networkConnectors">;
+  readonly clock: Clock;
   readonly tasks: Tasks;
   readonly log: Log;
+  readonly shutdown: AbortSignal;
 }
 
 /** What a connector is becoming, it soon is: nothing has to be made for it. A crash in between is made up for. */
@@ -19,30 +21,17 @@ export class ConnectorChanges {
   }
 
   /** In the background. */
-  finish(connector: NetworkConnector): void {
-    this.#deps.tasks.start("network connector", () => this.#finish(connector));
+  finish(id: string): void {
+    this.#deps.tasks.start("network connector", () => this.#finish(id));
   }
 
   /** What an earlier server has begun. */
   async recover(): Promise<void> {
-    for (const connector of await this.#deps.store.networkConnectors.unfinished()) await this.#finish(connector);
+    for (const { id } of await this.#deps.store.networkConnectors.unfinished()) await this.#finish(id);
   }
 
-  async #finish(connector: NetworkConnector): Promise<void> {
-    const { networkConnectors } = this.#deps.store;
-    const { state, update } = connector;
-    try {
-      if (state === "DELETING") await networkConnectors.remove(connector.id);
-      else if (state === "PENDING" || update?.status === "InProgress")
-        await networkConnectors.update({
-          ...connector,
-          state: "ACTIVE",
-          update: update && { status: "Successful", reason: update.reason },
-        });
-    } catch (err) {
-      // Somebody has changed it since, and sees to what it becomes then.
-      if (!(err instanceof StaleWriteError)) throw err;
-      this.#deps.log.debug({ connectorId: connector.id }, "network connector changed meanwhile");
-    }
+  async #finish(id: string): Promise<void> {
+    await untilStored(() => this.#deps.store.networkConnectors.settle(id), this.#deps);
+    this.#deps.log.info({ connectorId: id }, "network connector settled");
   }
 }

@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import { formatConnectorArn, type OperationInput, type OperationOutput } from "@torpor/protocol";
+import { CONNECTOR_ID, formatConnectorArn, type OperationInput, type OperationOutput } from "@torpor/protocol";
 import type { Config } from "../../config.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { conflict, TorporError } from "../../lib/errors.ts";
+import { StaleWriteError } from "../../store/errors.ts";
 import type { NetworkConnector, VpcEgress } from "../../store/network-connector.ts";
 import type { Store } from "../../store/store.ts";
 import type { Idempotency } from "../idempotency.ts";
@@ -56,9 +57,10 @@ export function connectorOperations(deps: ConnectorOperationDeps): ConnectorOper
     ListNetworkConnectors: (input, context) => listConnectors(input, context, deps),
     UpdateNetworkConnector: (input, context) => updateConnector(input, context, deps),
     async DeleteNetworkConnector({ Identifier }, context) {
-      const found = await existing("DeleteNetworkConnector", Identifier, context, deps);
-      const deleted = found.state === "DELETING" ? found : await write({ ...found, state: "DELETING" }, deps);
-      deps.changes.finish(deleted);
+      const deleted = await onCurrent("DeleteNetworkConnector", Identifier, context, deps, async (found) =>
+        found.state === "DELETING" ? found : deps.store.networkConnectors.update({ ...found, state: "DELETING" }),
+      );
+      deps.changes.finish(deleted.id);
       return view(deleted, region);
     },
   };
@@ -77,6 +79,7 @@ async function createConnector(
     { ...input, ClientToken: null, clientToken },
     async (recorder) => {
       if (input.Name.startsWith("arn:")) throw invalid(`Name must be a name, not an ARN: ${input.Name}`);
+      if (CONNECTOR_ID.test(input.Name)) throw invalid(`Name must not look like a connector's id: ${input.Name}`);
       const at = new Date(deps.clock.now());
       const connector: NetworkConnector = {
         id: `nc-${randomUUID()}`,
@@ -97,9 +100,9 @@ async function createConnector(
           throw conflict(`A network connector with the name ${connector.name} already exists.`);
         const limit = deps.quotas.limit(context.accountId, "network-connectors");
         refuseBeyond("network-connectors", limit, await write.networkConnectors.count(context.accountId));
-        await recorder(answer, answer.Arn)(write);
+        await recorder(answer, connector.id)(write);
       });
-      deps.changes.finish(connector);
+      deps.changes.finish(connector.id);
       return answer;
     },
   );
@@ -110,18 +113,36 @@ async function updateConnector(
   context: RequestContext,
   deps: ConnectorOperationDeps,
 ): Promise<OperationOutput<"UpdateNetworkConnector">> {
-  const found = await existing("UpdateNetworkConnector", input.Identifier, context, deps);
+  const { ClientToken: clientToken, ...request } = input;
+  type Answer = OperationOutput<"UpdateNetworkConnector">;
+  return await deps.idempotency.once<typeof request & { clientToken: typeof clientToken }, Answer>(
+    "UpdateNetworkConnector",
+    context.accountId,
+    { ...request, clientToken },
+    async (recorder) => {
+      const { id, answer } = await onCurrent("UpdateNetworkConnector", input.Identifier, context, deps, (found) => {
+        const next = updated(found, input, new Date(deps.clock.now()));
+        const told = { ...view(next, deps.config.region), ...updateView(next), LastModified: next.modifiedAt };
+        return deps.store.transaction(async (write) => {
+          await write.networkConnectors.update(next);
+          await recorder(told, found.id)(write);
+          return { id: found.id, answer: told };
+        });
+      });
+      deps.changes.finish(id);
+      return answer;
+    },
+  );
+}
+
+/** What is left out stays as it is. @throws TorporError */
+function updated(found: NetworkConnector, input: OperationInput<"UpdateNetworkConnector">, at: Date): NetworkConnector {
   if (found.state === "DELETING") throw conflict(`The network connector ${found.id} is being deleted.`);
   const configuration = input.Configuration ? egressOf(input.Configuration) : found.configuration;
   const operatorRole = input.OperatorRole ?? found.operatorRole;
-  const same = isDeepStrictEqual(configuration, found.configuration) && operatorRole === found.operatorRole;
-  const update: NetworkConnector["update"] = same
-    ? { status: "Successful", reason: "No configuration changes detected" }
-    : { status: "InProgress", reason: "" };
-  const at = new Date(deps.clock.now());
-  const next = await write({ ...found, configuration, operatorRole, update, ...(!same && { modifiedAt: at }) }, deps);
-  deps.changes.finish(next);
-  return { ...view(next, deps.config.region), ...updateView(next), LastModified: next.modifiedAt };
+  if (isDeepStrictEqual(configuration, found.configuration) && operatorRole === found.operatorRole)
+    return { ...found, update: { status: "Successful", reason: "No configuration changes detected" } };
+  return { ...found, configuration, operatorRole, update: { status: "InProgress", reason: "" }, modifiedAt: at };
 }
 
 const NEWEST_FIRST = newestFirst<NetworkConnector>(({ createdAt, id }) => ({ time: createdAt.getTime(), key: id }));
@@ -131,7 +152,7 @@ async function listConnectors(
   { accountId }: RequestContext,
   { store, config }: ConnectorOperationDeps,
 ): Promise<OperationOutput<"ListNetworkConnectors">> {
-  const request = { maxResults: Math.min(MaxItems ?? PAGE_MAX, PAGE_MAX), nextToken: Marker };
+  const request = { maxResults: Math.min(MaxItems ?? PAGE_MAX, PAGE_MAX), nextToken: Marker, tokenName: "Marker" };
   const page = await readPage(["ListNetworkConnectors", accountId, State], request, NEWEST_FIRST, (after, limit) =>
     store.networkConnectors.page({ accountId, ...(State && { state: State }) }, after, limit),
   );
@@ -161,8 +182,23 @@ async function existing(
   return found;
 }
 
-const write = (next: NetworkConnector, { store }: ConnectorOperationDeps): Promise<NetworkConnector> =>
-  store.networkConnectors.update(next);
+/** Work on the connector as it is; as it is then, when somebody else has changed it meanwhile. */
+async function onCurrent<T>(
+  operation: string,
+  identifier: string,
+  context: RequestContext,
+  deps: ConnectorOperationDeps,
+  work: (found: NetworkConnector) => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    const found = await existing(operation, identifier, context, deps);
+    try {
+      return await work(found);
+    } catch (err) {
+      if (!(err instanceof StaleWriteError)) throw err;
+    }
+  }
+}
 
 /** What the model calls optional and the service does not. @throws TorporError */
 function egressOf({

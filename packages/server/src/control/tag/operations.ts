@@ -1,5 +1,5 @@
 import { parseConnectorArn, parseImageArn } from "@torpor/protocol";
-import { notFound } from "../../lib/errors.ts";
+import { conflict, notFound } from "../../lib/errors.ts";
 import type { Store } from "../../store/store.ts";
 import { refuseForeign } from "../authorise.ts";
 import { connectorNotFound } from "../connector/identifier.ts";
@@ -34,17 +34,24 @@ export function tagOperations(deps: TagOperationDeps): TagOperations {
 }
 
 /**
- * @param next what becomes of the tags; undefined: nothing
+ * @param edit what becomes of the tags; undefined: nothing
  * @returns the tags as they are then
- * @throws TorporError `not_found`, `denied`, and what `next` throws
+ * @throws TorporError `not_found`, `denied`, `conflict` when it is being deleted, and what `edit` throws
  */
 async function change(
   operation: string,
   arn: string,
   context: RequestContext,
   { store }: TagOperationDeps,
-  next: ((before: Tags) => Tags) | undefined,
+  edit: ((before: Tags) => Tags) | undefined,
 ): Promise<Tags> {
+  const next =
+    edit &&
+    ((before: Tags, state: string): Tags => {
+      if (state === "DELETING")
+        throw conflict(`The tags of ${arn} cannot be changed in its current state: it is being deleted.`);
+      return edit(before);
+    });
   const image = parseImageArn(arn);
   if (image) {
     refuseForeign(operation, arn, image, context);

@@ -43,6 +43,9 @@ function hintFor(err: ApiError): string | undefined {
   if (/^This is the last version/.test(err.message)) return "torpor image rm IMAGE";
   if (/^MicroVM Image is already in state|image in its current state/i.test(err.message))
     return "torpor image show IMAGE, and the same command when it is settled";
+  if (/^Network connector not found/.test(err.message)) return "torpor connector ls";
+  if (err.type === "NetworkConnectorLimitExceededException") return "torpor connector ls, and torpor connector rm NAME";
+  if (/^A network connector with the name .* already exists/.test(err.message)) return "torpor connector show NAME";
   if (/^Checkpoint not found/.test(err.message)) return "torpor checkpoint ls";
   const foreign = /^The checkpoint (checkpoint-\S+) is of the MicroVM (microvm-[0-9a-f-]+), not of/.exec(err.message);
   if (foreign) return `torpor rollback ${foreign[2]} ${foreign[1]}, or torpor fork ${foreign[1]}`;

@@ -4,6 +4,7 @@ import { accountCommand } from "./command/account.ts";
 import { auditCommand } from "./command/audit.ts";
 import { callCommand } from "./command/call.ts";
 import { checkpointCommands } from "./command/checkpoint.ts";
+import { connectorCommand } from "./command/connector.ts";
 import { envCommand } from "./command/env.ts";
 import { imageCommand } from "./command/image.ts";
 import { keyCommand } from "./command/key.ts";
@@ -11,6 +12,7 @@ import { microvmCommands } from "./command/microvm.ts";
 import { quotasCommand } from "./command/quotas.ts";
 import { runCommand } from "./command/run.ts";
 import { serverCommands } from "./command/server.ts";
+import { tagCommand } from "./command/tag.ts";
 import { tokenCommand } from "./command/token.ts";
 import { watchCommands } from "./command/watch.ts";
 
@@ -25,6 +27,8 @@ export function buildProgram(signal: AbortSignal): Command {
   program.commandsGroup("Access:").addCommand(keyCommand(signal)).addCommand(accountCommand(signal));
   program.addCommand(auditCommand(signal));
   program.commandsGroup("Images:").addCommand(imageCommand(signal));
+  program.addCommand(tagCommand(signal));
+  program.commandsGroup("Networks:").addCommand(connectorCommand(signal));
   program.commandsGroup("Microvms:").addCommand(runCommand(signal));
   for (const command of microvmCommands(signal)) program.addCommand(command);
   for (const command of checkpointCommands(signal)) program.addCommand(command);

@@ -18,8 +18,10 @@ interface RunFlags extends LifeFlags {
   readonly imageVersion?: string;
 }
 
-/** How long a suspended microvm is kept when only --idle was given: the longest life that a microvm has. */
-const LONGEST_SECONDS = 28_800;
+/** How long a suspended microvm is kept when only --idle was given: a microvm's life when nothing is said about it. */
+const DEFAULT_SECONDS = 28_800;
+/** The server has its own limit, which its operator sets. */
+const MOST_SECONDS = 366 * 86_400;
 
 export function runCommand(signal: AbortSignal): Command {
   const command = clientCommand("run", "start a microvm; prints its id and URL")
@@ -30,10 +32,10 @@ export function runCommand(signal: AbortSignal): Command {
 
 export function lifeOptions(command: Command): Command {
   return command
-    .option("--idle <seconds>", "suspend after so long without traffic", whole(60, LONGEST_SECONDS))
-    .option("--suspended-for <seconds>", "end it after so long in suspension", whole(0, LONGEST_SECONDS))
+    .option("--idle <seconds>", "suspend after so long without traffic", whole(60, MOST_SECONDS))
+    .option("--suspended-for <seconds>", "end it after so long in suspension", whole(0, MOST_SECONDS))
     .option("--no-auto-resume", "requests do not wake it")
-    .option("--max-duration <seconds>", "end it after so long, whatever it does", whole(1, LONGEST_SECONDS))
+    .option("--max-duration <seconds>", "end it after so long, whatever it does", whole(1, MOST_SECONDS))
     .option("--payload <text>", "for the run hook")
     .option("--no-wait", "do not wait until it runs");
 }
@@ -61,7 +63,7 @@ export function lifeOf(
       ? undefined
       : {
           maxIdleDurationSeconds: flags.idle,
-          suspendedDurationSeconds: flags.suspendedFor ?? LONGEST_SECONDS,
+          suspendedDurationSeconds: flags.suspendedFor ?? DEFAULT_SECONDS,
           autoResumeEnabled: flags.autoResume,
         };
   return {

@@ -2,14 +2,21 @@ import type { Duplex } from "node:stream";
 
 /** What user traffic needs of the control plane: the endpoint knows nothing else of it. */
 export interface EndpointGate {
-  /** The microvm behind an endpoint label, terminated ones included for as long as they are listed. */
-  find(label: string): Promise<string | undefined>;
+  /** What is behind an endpoint label, terminated microvms included for as long as they are listed. */
+  find(label: string): Promise<Door | undefined>;
   /**
    * A microvm that can take traffic: a pending one is waited for, a suspended one is resumed if its policy says so.
    * Many callers at once cause one resume.
    * @throws GateError
    */
   enter(microvmId: string, signal: AbortSignal): Promise<Visit>;
+}
+
+/** A microvm as it is seen from outside: its ingress connectors say what they let in. */
+export interface Door {
+  readonly microvmId: string;
+  readonly http: boolean;
+  readonly shell: boolean;
 }
 
 /** While a visit is open the microvm is not idle for want of it, but only bytes count as activity. */

@@ -28,21 +28,24 @@ describe("find", () => {
   test("knows a microvm by its label, also when it has ended", async () => {
     const id = await world.running(image);
     const label = await labelOf(id);
-    expect(await world.control.gate.find(label)).toBe(id);
+    const door = { microvmId: id, http: true, shell: false };
+    expect(await world.control.gate.find(label)).toEqual(door);
     await world.operations.TerminateMicrovm(at(id), context());
     await world.settled();
-    expect(await world.control.gate.find(label)).toBe(id);
+    expect(await world.control.gate.find(label)).toEqual(door);
     expect(await world.control.gate.find(id)).toBeUndefined();
   });
 
   test.each([
-    ["HTTP_INGRESS", true],
-    ["ALL_INGRESS", true],
-    ["NO_INGRESS", false],
-    ["SHELL_INGRESS", false],
-  ])("with %s a microvm has an endpoint: %s", async (name, has) => {
-    const id = await world.running(image, { ingressNetworkConnectors: [connectorArn(name)] });
-    expect(await world.control.gate.find(await labelOf(id))).toBe(has ? id : undefined);
+    [[], true, false],
+    [["HTTP_INGRESS"], true, false],
+    [["ALL_INGRESS"], true, true],
+    [["NO_INGRESS"], false, false],
+    [["SHELL_INGRESS"], false, true],
+    [["SHELL_INGRESS", "HTTP_INGRESS"], true, true],
+  ])("with %j a microvm lets HTTP in: %s, and shells: %s", async (names, http, shell) => {
+    const id = await world.running(image, { ingressNetworkConnectors: names.map(connectorArn) });
+    expect(await world.control.gate.find(await labelOf(id))).toEqual({ microvmId: id, http, shell });
   });
 });
 

@@ -5,8 +5,8 @@ import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Microvm } from "../store/microvm.ts";
 import type { Store } from "../store/store.ts";
-import { type EndpointGate, GateError, type Visit } from "./endpoint-gate.ts";
-import { admitsHttp } from "./microvm/connectors.ts";
+import { type Door, type EndpointGate, GateError, type Visit } from "./endpoint-gate.ts";
+import { admitsHttp, admitsShell } from "./microvm/connectors.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { Lifecycle } from "./microvm/lifecycle.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
@@ -35,11 +35,12 @@ export class Gate implements EndpointGate {
     this.#deps = deps;
   }
 
-  /** A microvm without HTTP ingress has no endpoint, so its label is unknown here. */
-  async find(label: string): Promise<string | undefined> {
+  async find(label: string): Promise<Door | undefined> {
     const { fleet, store } = this.#deps;
     const vm = fleet.byLabel(label)?.vm ?? (await store.microvms.findByLabel(label));
-    return vm && admitsHttp(vm.spec.ingressConnectors) ? vm.id : undefined;
+    if (!vm) return undefined;
+    const { ingressConnectors } = vm.spec;
+    return { microvmId: vm.id, http: admitsHttp(ingressConnectors), shell: admitsShell(ingressConnectors) };
   }
 
   async enter(microvmId: string, signal: AbortSignal): Promise<Visit> {

@@ -6,6 +6,7 @@ import {
   AUTHENTICATION_FAILED,
   MISDIRECTED,
   MISSING_AUTHENTICATION,
+  NO_SHELL,
   PORT_DENIED,
   Refused,
 } from "./refusal.ts";
@@ -44,12 +45,15 @@ export async function admit(
   const claims = await rules.tokens.verify(token);
   if (claims === "garbled") throw new Refused(MISSING_AUTHENTICATION, "what should be the token is none");
   if (claims === "invalid") throw new Refused(AUTHENTICATION_FAILED, "the token is not valid");
-  const microvmId = label === undefined ? undefined : await rules.gate.find(label);
-  if (microvmId === undefined) throw new Refused(AUTHENTICATION_FAILED, "no microvm has this name");
+  const door = label === undefined ? undefined : await rules.gate.find(label);
+  if (door === undefined) throw new Refused(AUTHENTICATION_FAILED, "no microvm has this name");
+  const { microvmId } = door;
   if (claims.microvmId !== microvmId) throw new Refused(AUTHENTICATION_FAILED, "the token is for another microvm");
+  if (!door[claims.kind]) throw new Refused(AUTHENTICATION_FAILED, `the microvm has no ingress for ${claims.kind}`);
 
-  // The service answers a shell token without a shell on the other side with an empty 502.
-  if (claims.kind === "shell") throw new Refused(APP_CONNECT_FAILED, "a shell token opens no port");
+  // The service answers a shell token on a request that is no WebSocket's with an empty 502.
+  if (claims.kind === "shell")
+    throw new Refused(upgrade ? NO_SHELL : APP_CONNECT_FAILED, "a shell token opens no port, and there are no shells");
   const port = parsePort(portText);
   if (!claims.ports.some(({ from, to }) => from <= port && port <= to))
     throw new Refused(PORT_DENIED, `the token does not open port ${port}`);

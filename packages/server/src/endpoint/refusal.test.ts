@@ -144,6 +144,21 @@ test("a shell token opens no port and wakes nothing", async () => {
   expect(vm.entered).toBe(0);
 });
 
+test("a token of a kind that the microvm's ingress does not let in is none of it", async () => {
+  const http = await tokenFor(bench, vm);
+  const shell = await tokenFor(bench, vm, { kind: "shell", ports: [] });
+  const failed = { status: 403, body: "Token authentication failed", headers: { "x-aws-proxy-error": "UNAUTHORIZED" } };
+  for (const [ingress, token] of [
+    [{ http: false, shell: true }, http],
+    [{ http: true, shell: false }, shell],
+    [{ http: false, shell: false }, http],
+  ] as const) {
+    vm.ingress = ingress;
+    expect(await ask(bench, vm, auth(token))).toMatchObject(failed);
+  }
+  expect(vm.entered).toBe(0);
+});
+
 test("nothing listens on the port: the app cannot be reached", async () => {
   await app[Symbol.asyncDispose]();
   expect(shown(await ask(bench, vm, auth(await tokenFor(bench, vm))))).toEqual(badGateway("APP_CONNECT_FAILED"));

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { EventEmitter, once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { Duplex } from "node:stream";
-import { type EndpointGate, GateError, type Visit } from "../../control/endpoint-gate.ts";
+import { type Door, type EndpointGate, GateError, type Visit } from "../../control/endpoint-gate.ts";
 import { ConnectError } from "../../host/host-client.ts";
 
 type State = "running" | "waking" | "unreachable" | "broken" | GateError["reason"];
@@ -12,6 +12,7 @@ export class StubMicrovm extends EventEmitter {
   readonly id = `microvm-${randomUUID()}`;
   readonly label: string = randomUUID();
   state: State = "running";
+  ingress = { http: true, shell: true };
   /** Guest port → port here; others are the same on both sides. */
   readonly ports = new Map<number, number>();
   entered = 0;
@@ -96,8 +97,9 @@ export class StubGate implements EndpointGate {
     return microvm;
   }
 
-  async find(label: string): Promise<string | undefined> {
-    return this.microvms.find((microvm) => microvm.label === label)?.id;
+  async find(label: string): Promise<Door | undefined> {
+    const microvm = this.microvms.find((one) => one.label === label);
+    return microvm && { microvmId: microvm.id, ...microvm.ingress };
   }
 
   async enter(microvmId: string, signal: AbortSignal): Promise<Visit> {

@@ -97,7 +97,7 @@ const COUNTS = {
     adjustable: false,
     presets: own(28_800),
     min: 1,
-    max: 28_800,
+    max: 366 * 86_400, // beyond AWS's only where somebody says so
     bounded: true,
   },
   "auth-token-minutes": {

@@ -121,6 +121,11 @@ const SETTINGS = {
     300_000,
     integer(65_536, 1_000_000_000),
   ),
+  endedRetentionHours: setting(
+    "How long microvms that have ended stay listed, with their logs and receipts; 0 means for ever.",
+    720,
+    integer(0, 24 * 3660),
+  ),
   maxMicrovms: setting("Microvms that this host runs at once.", 1000, integer(1, 16_000)),
   poolSize: setting(
     "Microvms of one image version that are kept restored ahead of need, at most; 0 keeps none, and no processes either.",

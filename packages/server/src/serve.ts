@@ -110,6 +110,7 @@ export async function serve(
       throttle,
       admission,
       audit: trail,
+      longestLife: control.longestLife,
       operations,
       extensions,
       s3,

@@ -125,7 +125,7 @@ export const SUPPORT: readonly SupportNote[] = [
   {
     at: "input.idlePolicy.maxIdleDurationSeconds",
     support: "honoured",
-    note: "at most 28800, as the guide has it; the model has no upper bound",
+    note: "at most 28800, as the guide has it, or as long as the quota `maximum-duration-seconds`; the model has no upper bound",
   },
   {
     at: "input.expirationInMinutes",
@@ -135,7 +135,7 @@ export const SUPPORT: readonly SupportNote[] = [
   {
     at: "CreateMicrovmShellAuthToken output.authToken",
     support: "partly",
-    note: "a real token, and nothing at the endpoint that takes it yet: 502",
+    note: "a real token for shells, which are not there yet: the endpoint answers a WebSocket with it with 501",
   },
   {
     at: "output.endpoint",
@@ -205,6 +205,24 @@ export const BEHAVIOURS: readonly Behaviour[] = [
     aws: "four to ten minutes",
     ours: "at once",
     reason: "nothing has to be made",
+  },
+  {
+    what: "`maximumDurationInSeconds` above 28800",
+    aws: "refused",
+    ours: "refused, unless the quota `maximum-duration-seconds` was raised; who says nothing gets 28800",
+    reason: "a machine of one's own may run what its owner wants for as long as they want",
+  },
+  {
+    what: "how long a microvm that has ended is listed",
+    aws: "hours at least; not documented",
+    ours: "30 days, or `ended-retention-hours`, and as long as it has checkpoints; its client token is forgotten with it",
+    reason: "the table must not grow for ever",
+  },
+  {
+    what: "the id of a microvm that is none",
+    aws: "a gateway's 502 was seen",
+    ours: "404, as any other that is not there",
+    reason: "clients can do something with it",
   },
   {
     what: "a value in a message about a constraint",

@@ -172,6 +172,7 @@ export interface TestApiOptions {
   readonly apiPort?: number;
   /** Instead of samples. */
   readonly control?: Pick<Control, "operations" | "extensions" | "keys" | "authority">;
+  readonly longestLife?: (accountId: string) => number;
   readonly operations?: Partial<Operations>;
   readonly extensions?: Partial<Extensions>;
   /** Everybody is let in by default, and nothing is written down. */
@@ -197,6 +198,7 @@ export async function buildApi(options: TestApiOptions = {}, calls: Call[] = [])
     admission: options.admission ?? control?.authority ?? { admit: async () => "*" },
     audit: options.audit ?? { ready: async () => {}, append: async () => {} },
     throttle: options.throttle ?? noThrottle(),
+    longestLife: options.longestLife ?? (() => 28_800),
     operations: control?.operations ?? recording(calls, options.operations ?? {}),
     extensions: control?.extensions ?? {
       ...EXTENSIONS,

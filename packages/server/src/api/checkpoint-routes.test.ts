@@ -87,7 +87,7 @@ describe("refused with a message that says what is wrong", () => {
     ["fork", '{"cuont":2}', 'Unrecognized key: "cuont"'],
     ["fork", '{"__proto__":{"count":2}}', 'Unrecognized key: "__proto__"'],
     ["fork", '{"clientToken":""}', "clientToken: expected a token of 1 to 128 characters"],
-    ["fork", '{"maximumDurationInSeconds":28801}', "from 1 to 28800, got 28801"],
+    ["fork", '{"maximumDurationInSeconds":31622401}', "from 1 to 31622400, got 31622401"],
     ["fork", '{"executionRoleArn":"arn:aws:iam::1:user/x"}', "executionRoleArn: expected the ARN of a role"],
     ["fork", '{"idlePolicy":{"maxIdleDurationSeconds":59}}', "idlePolicy.maxIdleDurationSeconds: expected a whole"],
     ["fork", '{"idlePolicy":true}', "idlePolicy: "],

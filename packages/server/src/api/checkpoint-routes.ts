@@ -1,10 +1,12 @@
-import { CHECKPOINT_ID, CHECKPOINT_NAME, OPERATIONS, type StringShape } from "@torpor/protocol";
+import { CHECKPOINT_ID, CHECKPOINT_NAME, OPERATIONS, QUOTAS, type StringShape } from "@torpor/protocol";
 import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import { bodyOf, check, microvm, queryOf, whole } from "./check.ts";
 import type { CheckpointExtensions } from "./extensions.ts";
 import type { OwnRoute } from "./own-route.ts";
 
+/** More than that is nobody's; what the account may have is looked at later. */
+const LONGEST_LIFE_SECONDS = QUOTAS["maximum-duration-seconds"].max;
 const MAX_FORKS = 100;
 const MAX_PAGE = 50;
 const run = OPERATIONS.RunMicrovm.input;
@@ -38,7 +40,7 @@ const fork = z.strictObject({
   executionRoleArn: text(run.executionRoleArn.shape, "the ARN of a role").nullish(),
   idlePolicy: z
     .strictObject({
-      maxIdleDurationSeconds: whole(60, 28_800),
+      maxIdleDurationSeconds: whole(60, LONGEST_LIFE_SECONDS),
       suspendedDurationSeconds: whole(0, Number.MAX_SAFE_INTEGER),
       autoResumeEnabled: z.boolean("expected true or false"),
     })
@@ -54,7 +56,7 @@ const fork = z.strictObject({
         .exactOptional(),
     })
     .nullish(),
-  maximumDurationInSeconds: whole(1, 28_800).nullish(),
+  maximumDurationInSeconds: whole(1, LONGEST_LIFE_SECONDS).nullish(),
   runHookPayload: text(run.runHookPayload.shape, "a text").nullish(),
 });
 const page = z.object({

@@ -53,7 +53,7 @@ export type Door = <I extends object, O>(
   request: FastifyRequest,
   reply: FastifyReply,
   /** What is asked for. @throws what the caller is told */
-  read: (request: FastifyRequest) => I,
+  read: (request: FastifyRequest, context: RequestContext) => I,
   act: (input: I, context: RequestContext) => Promise<O>,
 ) => Promise<O>;
 
@@ -63,7 +63,7 @@ export function createDoor({ identify, admission, audit, clock }: DoorDeps): Doo
     const context = await identify(request, reply);
     let resource: string | null = null;
     const carryOut = async () => {
-      const input = read(request);
+      const input = read(request, context);
       resource = await admission.admit(action, permission, Object.fromEntries(Object.entries(input)), context);
       return await act(input, context);
     };

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Operations, RequestContext } from "../control/request-context.ts";
 import { type Bound, bindInput } from "./bind.ts";
 import type { Door } from "./door.ts";
+import { allowing } from "./extended-limits.ts";
 import type { JsonValue } from "./json.ts";
 import { jsonBodyOf } from "./json-body.ts";
 import { readQuery } from "./query.ts";
@@ -19,7 +20,12 @@ declare module "fastify" {
 }
 
 /** A route for each operation of the table: bind → validate → may the caller? → call → serialise. */
-export function registerOperations(app: FastifyInstance, operations: Operations, door: Door): void {
+export function registerOperations(
+  app: FastifyInstance,
+  operations: Operations,
+  door: Door,
+  longestLife: (accountId: string) => number,
+): void {
   for (const name of Object.keys(OPERATIONS).filter(isOperationName)) {
     const operation: Operation = OPERATIONS[name];
     const handler: (input: never, context: RequestContext) => Promise<object> = operations[name];
@@ -33,7 +39,7 @@ export function registerOperations(app: FastifyInstance, operations: Operations,
           guarded,
           request,
           reply,
-          () => readInput(operation, request),
+          (_request, { accountId }) => readInput(allowing(name, longestLife(accountId)), request),
           // Bound and validated by the very table that the type of the handler's input is derived from.
           (input, context) => handler(input as never, context),
         );

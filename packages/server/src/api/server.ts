@@ -35,6 +35,8 @@ export interface ApiServerOptions {
   readonly throttle: Throttle;
   readonly admission: Admission;
   readonly audit: Audit;
+  /** How long the account's microvms may live, in seconds. */
+  readonly longestLife: (accountId: string) => number;
   readonly operations: Operations;
   readonly extensions: Extensions;
   readonly s3: S3Handler;
@@ -82,7 +84,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const identify = createIdentify({ keys, throttle, clock, region: config.region, abandoned: abandoned.signal });
   const door = createDoor({ identify, admission: options.admission, audit: options.audit, clock });
   registerSts(app, identify, log);
-  registerOperations(app, options.operations, door);
+  registerOperations(app, options.operations, door, options.longestLife);
   registerExtensions(app, {
     extensions: options.extensions,
     door,

@@ -31,6 +31,7 @@ import { versionOperations } from "./image/version-operations.ts";
 import { Fleet } from "./microvm/fleet.ts";
 import { Lifecycle } from "./microvm/lifecycle.ts";
 import { microvmOperations } from "./microvm/operations.ts";
+import { Retention } from "./microvm/retention.ts";
 import type { EndpointName } from "./microvm/view.ts";
 import { QuotaOperations } from "./quota/operations.ts";
 import { Quotas } from "./quota/quotas.ts";
@@ -57,6 +58,7 @@ export interface ControlDeps {
     | "allowEmulatedAccounts"
     | "dataDir"
     | "maxMicrovms"
+    | "endedRetentionHours"
     | "maxConcurrentBuilds"
     | "maxArtifactBytes"
     | "roleFile"
@@ -80,6 +82,8 @@ export interface Control {
   readonly rates: Rates;
   readonly authority: Authority;
   readonly extensions: ControlExtensions;
+  /** How long the account's microvms may live, in seconds. */
+  readonly longestLife: (accountId: string) => number;
   /** Resolves when the rows agree with the host: from then on requests may come. The policies run from then on. */
   start(): Promise<void>;
   /** Stops the policies, gives work in progress a while, and leaves microvms running. */
@@ -133,6 +137,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     log,
     shutdown: stopping.signal,
   });
+  const retention = new Retention({ config, store, host, clock, log });
   const idempotency = new Idempotency(store, clock);
   const connectorChanges = new ConnectorChanges({ store, clock, tasks, log, shutdown });
   const serverAccountId = config.accountId;
@@ -173,6 +178,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     rates: quotas,
     keys,
     authority: new Authority({ config, store, fleet }),
+    longestLife: (accountId) => quotas.limit(accountId, "maximum-duration-seconds"),
     extensions: new ControlExtensions({
       store,
       fleet,
@@ -208,6 +214,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       policies.start("idle policies", () => idle.run(stopping.signal));
       policies.start("credentials", () => credentials.run(stopping.signal));
       policies.start("uses of keys", () => keys.run(stopping.signal));
+      policies.start("retention", () => retention.run(stopping.signal));
       policies.start("reconciler", () => reconciler.run(stopping.signal));
     },
 

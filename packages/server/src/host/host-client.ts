@@ -85,6 +85,9 @@ export interface HostClient {
   /** @throws HostError `not_found` */
   usage(microvmId: string): Promise<Usage>;
 
+  /** The log of an instance that has ended goes. Forgetting what is not there succeeds. */
+  forget(microvmId: string): Promise<void>;
+
   /** Lines that the workload wrote, oldest first; `follow` keeps the stream open until the signal. */
   logs(microvmId: string, options: { readonly follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine>;
 

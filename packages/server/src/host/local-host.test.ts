@@ -163,6 +163,21 @@ test("what a workload writes is kept in order, its end is told once, and its gue
   expect(await machine.left()).toEqual(nothing);
 });
 
+test("what a workload wrote outlives it until it is forgotten, which it is not while it is there", async () => {
+  await using machine = await TestMachine.make();
+  const server = await machine.startWithTemplate();
+  const lines = () => Array.fromAsync(server.host.logs("vm", { follow: false }, forever), ({ text }) => text);
+  await server.launch("vm");
+  await server.notes("vm").print("first");
+  await expect.poll(lines).toEqual(["first"]);
+  await expect(server.host.forget("vm")).rejects.toMatchObject({ reason: "internal" });
+  await server.terminate("vm");
+  expect(await lines()).toEqual(["first"]);
+  await server.host.forget("vm");
+  expect(await lines()).toEqual([]);
+  await server.host.forget("vm");
+});
+
 test("a hook that fails undoes a launch, stops a suspend, and leaves a resumed guest to its caller", async () => {
   await using machine = await TestMachine.make();
   const server = await machine.startWithTemplate();

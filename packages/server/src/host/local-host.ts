@@ -25,7 +25,7 @@ import {
   type TerminateSpec,
 } from "./host-client.ts";
 import { Instance, type InstanceDeps } from "./instance/instance.ts";
-import { WorkloadLog } from "./instance/workload-log.ts";
+import { removeWorkloadLog, WorkloadLog } from "./instance/workload-log.ts";
 import { type HostLayout, namesIn } from "./layout.ts";
 import type { Slots } from "./network/slot-pool.ts";
 import { Scrub } from "./scrub.ts";
@@ -239,6 +239,11 @@ export class LocalHost implements HostClient {
 
   onExit(listener: (microvmId: string, exit: InstanceExit) => void): void {
     this.#listeners.add(listener);
+  }
+
+  async forget(microvmId: string): Promise<void> {
+    if (this.#instances.has(microvmId)) throw new HostError("internal", `microvm ${microvmId} has not ended here`);
+    await removeWorkloadLog(this.#deps.layout.logFile(microvmId));
   }
 
   async *logs(microvmId: string, options: { readonly follow: boolean }, signal: AbortSignal): AsyncGenerator<LogLine> {

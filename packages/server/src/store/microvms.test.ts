@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { StaleWriteError } from "./errors.ts";
 import { coreOf, type MicrovmState } from "./microvm.ts";
 import type { Position } from "./newest-first.ts";
-import { someMicrovm, temporaryStore } from "./testing.ts";
+import { someCheckpoint, someMicrovm, temporaryStore } from "./testing.ts";
 
 const STATES: MicrovmState[] = [
   { state: "PENDING", runHookPayload: "secret" },
@@ -123,4 +123,19 @@ const receipt = (n: number): Receipt => ({
   bytesRead: 0,
   bytesWritten: n,
   reused: [],
+});
+
+test("ended microvms are forgotten when asked, with their receipts, and nothing else is", async () => {
+  const store = await temporaryStore();
+  const ended = (ms: number) => someMicrovm({ state: "TERMINATED", reason: "Success.", terminatedAt: new Date(ms) });
+  const [late, early, needed] = [ended(20), ended(10), ended(5)];
+  const ending = someMicrovm({ state: "TERMINATING", reason: "Success.", hook: false });
+  for (const vm of [late, early, needed, ending]) await store.microvms.insert(vm);
+  await store.checkpoints.insert(someCheckpoint({ state: "CREATING" }, { microvmId: needed.id }));
+  expect(await store.microvms.endedBefore(new Date(20), 10)).toEqual([early.id]);
+  expect(await store.microvms.endedBefore(new Date(21), 10)).toEqual([early.id, late.id]);
+  expect(await store.microvms.endedBefore(new Date(21), 1)).toEqual([early.id]);
+  for (const { id } of [early, early, ending]) await store.microvms.forget(id);
+  expect(await store.microvms.find(early.id)).toBeUndefined();
+  expect(await store.microvms.find(ending.id)).toEqual(ending);
 });

@@ -1,6 +1,7 @@
 import type { Kysely } from "kysely";
 import { holdCheckpoint } from "./checkpoints.ts";
 import { StaleWriteError } from "./errors.ts";
+import { forgetTokens } from "./idempotency-tokens.ts";
 import { fromJson } from "./json.ts";
 import type { Microvm, MicrovmChange, MicrovmFilter, MicrovmSpec, MicrovmState } from "./microvm.ts";
 import { newestFirst, type Position } from "./newest-first.ts";
@@ -71,6 +72,40 @@ export class Microvms {
       if (receipt) await appendReceipt(trx, id, receipt);
     });
     return written;
+  }
+
+  /** Ids of TERMINATED microvms that ended before and have no checkpoints, the oldest first. */
+  async endedBefore(at: Date, limit: number): Promise<string[]> {
+    const rows = await this.#db
+      .selectFrom("microvms")
+      .select("id")
+      .where("terminated_at", "<", at.getTime())
+      .where("state", "=", "TERMINATED")
+      .where((e) =>
+        e.not(
+          e.exists(
+            e.selectFrom("checkpoints").select("checkpoints.id").whereRef("checkpoints.microvm_id", "=", "microvms.id"),
+          ),
+        ),
+      )
+      .orderBy("terminated_at")
+      .limit(limit)
+      .execute();
+    return rows.map(({ id }) => id);
+  }
+
+  /** Forgets a TERMINATED microvm, with its receipts and the client token that made it. */
+  async forget(id: string): Promise<void> {
+    await this.#db.transaction().execute(async (trx) => {
+      const { numDeletedRows } = await trx
+        .deleteFrom("microvms")
+        .where("id", "=", id)
+        .where("state", "=", "TERMINATED")
+        .executeTakeFirst();
+      if (numDeletedRows === 0n) return;
+      await trx.deleteFrom("receipts").where("subject", "=", id).execute();
+      await forgetTokens(trx, id);
+    });
   }
 
   /** When each microvm was last used, coarsely; not a change of state, so the generations stay. */

@@ -37,7 +37,7 @@ export function newForks(
     spec: {
       ...spec,
       maximumDurationSeconds,
-      idlePolicy: options.idlePolicy ? checkIdlePolicy(options.idlePolicy) : spec.idlePolicy,
+      idlePolicy: options.idlePolicy ? checkIdlePolicy(options.idlePolicy, origin.accountId, deps) : spec.idlePolicy,
       executionRoleArn: options.executionRoleArn ?? spec.executionRoleArn,
       logging: loggingOf(options.logging) ?? spec.logging,
     },

@@ -92,7 +92,7 @@ async function runMicrovm(
       for (;;) {
         const vm = await newMicrovm(input, context, deps);
         const answer = microvmView(vm, deps.endpointName, deps.roles);
-        const record = recorder(answer);
+        const record = recorder(answer, vm.id);
         try {
           await deps.lifecycle.start([vm], () =>
             deps.store.transaction(async (write) => {

@@ -15,8 +15,8 @@ import type { Roles } from "../role/roles.ts";
 import type { SteadyTime } from "../steady-time.ts";
 import { egressConnectors, ingressConnectors } from "./connectors.ts";
 
-/** Of an idle policy, as the service bounds it. */
-const LONGEST_IDLE_SECONDS = 28_800;
+/** AWS's longest life and idle time; what a microvm gets whose account may have more and does not ask for it. */
+const AWS_LONGEST_SECONDS = 28_800;
 
 export interface RunDeps {
   readonly config: Pick<Config, "region">;
@@ -55,7 +55,7 @@ export async function newMicrovm(
   const egress = egressConnectors(input.egressNetworkConnectors, configuration.egressConnectors, scope);
   if (!input.egressNetworkConnectors?.length) authorisePassing({ connectors: egress }, context); // inherited
   if (input.executionRoleArn) deps.roles.check(input.executionRoleArn);
-  const idlePolicy = checkIdlePolicy(input.idlePolicy ?? null);
+  const idlePolicy = checkIdlePolicy(input.idlePolicy ?? null, context.accountId, deps);
   const maximumDurationSeconds = durationSeconds(input.maximumDurationInSeconds, undefined, context.accountId, deps);
   const startedAt = new Date(deps.clock.now());
   return {
@@ -94,7 +94,8 @@ export function runHookPayload(payload: string | null | undefined, hooks: Runtim
 }
 
 /**
- * How long a microvm may live: as long as was asked for, else as its origin, else as the account's quota allows.
+ * How long a microvm may live: as long as was asked for, else as its origin, else as with AWS; never longer than the
+ * account's quota allows.
  * @throws TorporError when more was asked for than that
  */
 export function durationSeconds(
@@ -106,14 +107,19 @@ export function durationSeconds(
   const longest = quotas.limit(accountId, "maximum-duration-seconds");
   if (asked && asked > longest)
     throw invalidInput(`The maximumDurationInSeconds ${asked} exceeds the ${longest} that the account's quota allows.`);
-  return asked ?? Math.min(origin ?? longest, longest);
+  return asked ?? Math.min(origin ?? AWS_LONGEST_SECONDS, longest);
 }
 
 /** @throws TorporError */
-export function checkIdlePolicy(idlePolicy: IdlePolicy | null): IdlePolicy | null {
-  if (idlePolicy && idlePolicy.maxIdleDurationSeconds > LONGEST_IDLE_SECONDS)
+export function checkIdlePolicy(
+  idlePolicy: IdlePolicy | null,
+  accountId: string,
+  { quotas }: Pick<RunDeps, "quotas">,
+): IdlePolicy | null {
+  const longest = Math.max(AWS_LONGEST_SECONDS, quotas.limit(accountId, "maximum-duration-seconds"));
+  if (idlePolicy && idlePolicy.maxIdleDurationSeconds > longest)
     throw invalidInput(
-      `The maxIdleDurationSeconds of the idle policy must not exceed ${LONGEST_IDLE_SECONDS}, got ${idlePolicy.maxIdleDurationSeconds}.`,
+      `The maxIdleDurationSeconds of the idle policy must not exceed ${longest}, got ${idlePolicy.maxIdleDurationSeconds}.`,
     );
   return idlePolicy;
 }

@@ -115,7 +115,7 @@ describe("the setting quotas", () => {
     ["images=1e3", "from 0"],
     ["images=1,images=2", "images is given twice"],
     ["auth-token-minutes=unlimited", "from 1 to 1440"],
-    ["maximum-duration-seconds=28801", "from 1 to 28800"],
+    ["maximum-duration-seconds=31622401", "from 1 to 31622400"],
     ["RunMicrovm.rate=0", "from 1 to 1000000, or unlimited"],
     [7, "expected a text"],
   ])("refuses %o", (text, message) => {

@@ -56,6 +56,8 @@ export class FakeMachine {
   readonly templates = new Set<string>();
   readonly checkpoints = new Map<string, FakeCheckpoint>();
   readonly calls: string[] = [];
+  /** Ids of ended microvms of which nothing is left here. */
+  readonly forgotten: string[] = [];
   readonly hooks: string[] = [];
   readonly launches: LaunchSpec[] = [];
   readonly builds: TemplateSpec[] = [];
@@ -320,6 +322,13 @@ export class FakeHost implements HostClient {
 
   onExit(listener: (microvmId: string, exit: InstanceExit) => void): void {
     this.#listeners.push(listener);
+  }
+
+  async forget(id: string): Promise<void> {
+    await this.#at("forget:begin");
+    if (this.#machine.instances.has(id)) this.#violation(`${id} is forgotten, and there still`);
+    this.#machine.forgotten.push(id);
+    await this.#at("forget:done");
   }
 
   async *logs(id: string, { follow }: { readonly follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine> {

@@ -43,6 +43,7 @@ export function context(account = ACCOUNT): RequestContext {
 
 export interface WorldOptions {
   readonly maxMicrovms?: number;
+  readonly endedRetentionHours?: number;
   readonly maxConcurrentBuilds?: number;
   readonly quotaPreset?: "self-hosted" | "aws";
   readonly quotas?: string;
@@ -161,6 +162,7 @@ export class World {
         maxMicrovms: 1000,
         quotaPreset: "self-hosted",
         quotas: "",
+        endedRetentionHours: 0,
         maxConcurrentBuilds: 2,
         maxArtifactBytes: 1 << 20,
         roleFile: "",

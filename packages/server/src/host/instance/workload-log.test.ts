@@ -2,7 +2,7 @@ import { appendFile, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { WorkloadLog } from "./workload-log.ts";
+import { removeWorkloadLog, WorkloadLog } from "./workload-log.ts";
 
 let dir: string;
 beforeEach(async () => {
@@ -64,4 +64,14 @@ test("lines from before the microvm are left out", async () => {
   for (let n = 1; n <= 6; n++) await log.append(line(n));
   expect(await texts(log)).toEqual(["line 6"]);
   await log.close();
+});
+
+test("nothing is left of a log that is removed, and removing it twice is the same", async () => {
+  const path = join(dir, "a");
+  const log = new WorkloadLog(path);
+  for (let n = 1; n <= 6; n++) await log.append(line(n, "x".repeat(1 << 20)));
+  await log.close();
+  expect(await readdir(dir)).toEqual(["a", "a.1"]);
+  for (let i = 0; i < 2; i++) await removeWorkloadLog(path);
+  expect(await readdir(dir)).toEqual([]);
 });

@@ -1,6 +1,6 @@
 import { EventEmitter, once } from "node:events";
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, rename, stat } from "node:fs/promises";
+import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { errnoOf } from "../../lib/errors.ts";
 import type { LogLine } from "../host-client.ts";
@@ -125,6 +125,11 @@ export class WorkloadLog {
       }
     }
   }
+}
+
+/** Removes what was written there; nobody writes any more. Removing what is not there succeeds. */
+export async function removeWorkloadLog(path: string): Promise<void> {
+  for (const file of [path, `${path}.1`]) await rm(file, { force: true });
 }
 
 /** Undefined for the torn last line that a crash can leave. */

@@ -307,8 +307,8 @@ function recording(calls: Call[], overrides: Partial<Operations>): Operations {
 }
 
 export const LINES: readonly LogLine[] = [
-  { time: 1789483142026, stream: "stdout", text: "hello" },
-  { time: 1789483142027, stream: "stderr", text: "wörld" },
+  { position: 1, time: 1789483142026, stream: "stdout", text: "hello" },
+  { position: 2, time: 1789483142027, stream: "stderr", text: "wörld" },
 ];
 
 export const CHECKPOINT: Checkpoint = {

@@ -88,8 +88,11 @@ export interface HostClient {
   /** The log of an instance that has ended goes. Forgetting what is not there succeeds. */
   forget(microvmId: string): Promise<void>;
 
-  /** Lines that the workload wrote, oldest first; `follow` keeps the stream open until the signal. */
-  logs(microvmId: string, options: { readonly follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine>;
+  /**
+   * Lines that the workload wrote, oldest first, behind the position `after`; `follow` keeps the stream open until the
+   * signal, or until the instance is no more on this host.
+   */
+  logs(microvmId: string, options: LogOptions, signal: AbortSignal): AsyncIterable<LogLine>;
 
   /** Stops watching; instances run on. */
   close(): Promise<void>;
@@ -199,7 +202,14 @@ export type InstanceExit =
   /** The VMM ended without the workload's exit having been seen. `detail` is for the operator. */
   | { readonly kind: "vmm"; readonly detail: string };
 
+export interface LogOptions {
+  readonly follow: boolean;
+  readonly after?: number;
+}
+
 export interface LogLine {
+  /** Counts up by one from line to line, whatever becomes of the microvm. */
+  readonly position: number;
   /** Milliseconds since the epoch, as the guest's clock had it. */
   readonly time: number;
   readonly stream: "stdout" | "stderr";

@@ -18,6 +18,7 @@ import {
   type InventoryItem,
   type LaunchSpec,
   type LogLine,
+  type LogOptions,
   type ResumeSpec,
   type SuspendSpec,
   type Template,
@@ -246,10 +247,10 @@ export class LocalHost implements HostClient {
     await removeWorkloadLog(this.#deps.layout.logFile(microvmId));
   }
 
-  async *logs(microvmId: string, options: { readonly follow: boolean }, signal: AbortSignal): AsyncGenerator<LogLine> {
+  async *logs(microvmId: string, options: LogOptions, signal: AbortSignal): AsyncGenerator<LogLine> {
     const instance = this.#instances.get(microvmId);
     if (instance) {
-      yield* instance.logs.lines(options.follow, signal);
+      yield* instance.logs.lines(options, signal);
       return;
     }
     const path = this.#deps.layout.logFile(microvmId);
@@ -259,7 +260,7 @@ export class LocalHost implements HostClient {
       if (errnoOf(err) === "ENOENT") return;
       throw err;
     }
-    yield* new WorkloadLog(path).lines(false, signal);
+    yield* new WorkloadLog(path).lines({ ...options, follow: false }, signal);
   }
 
   async close(): Promise<void> {

@@ -17,6 +17,7 @@ import {
   type InventoryItem,
   type LaunchSpec,
   type LogLine,
+  type LogOptions,
   type ResumeSpec,
   type SuspendSpec,
   type Template,
@@ -24,6 +25,7 @@ import {
   type TerminateSpec,
 } from "../../host/host-client.ts";
 import { abortable } from "../../lib/abortable.ts";
+import { FakeOutput } from "./fake-output.ts";
 
 export interface FakeInstance {
   state: InventoryItem["state"];
@@ -61,6 +63,7 @@ export class FakeMachine {
   readonly hooks: string[] = [];
   readonly launches: LaunchSpec[] = [];
   readonly builds: TemplateSpec[] = [];
+  readonly output = new FakeOutput();
   /** What no server may ever do: two operations at once on one microvm, a launch over an instance, … */
   readonly violations: string[] = [];
   /** Microvms whose end is the guest's or the machine's doing. */
@@ -304,6 +307,7 @@ export class FakeHost implements HostClient {
       if (instance?.state === "running" && spec.hook) this.#machine.hooks.push(`terminate ${id}`);
       this.#fail("terminate", id);
       this.#machine.instances.delete(id);
+      this.#machine.output.end(id);
       await this.#at("terminate:done");
     });
   }
@@ -331,9 +335,11 @@ export class FakeHost implements HostClient {
     await this.#at("forget:done");
   }
 
-  async *logs(id: string, { follow }: { readonly follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine> {
-    yield { time: 1, stream: "stdout", text: `hello from ${id}` };
-    if (follow) await abortable(new Promise<never>(() => {}), signal);
+  async *logs(id: string, options: LogOptions, signal: AbortSignal): AsyncIterable<LogLine> {
+    for await (const line of this.#machine.output.lines(id, options, signal)) {
+      await this.#at("logs:line");
+      yield line;
+    }
   }
 
   async close(): Promise<void> {}

@@ -8,6 +8,7 @@ import {
   arnIn,
   imageOfCheckpoint,
   imageOfMicrovm,
+  logGroupIn,
   newOwnerNamed,
   ownerOfKey,
   type Permission,
@@ -44,6 +45,10 @@ export const OWN_OPERATIONS = {
   GetLineage: own("GET", "microvms/{microvmId}/lineage", ofMicrovm),
   GetBuildLog: own("GET", "images/{imageArn}/versions/{version}/log", ofImage),
   GetBuildReceipt: own("GET", "images/{imageArn}/versions/{version}/receipt", ofImage),
+
+  ListLogGroups: own("GET", "logs/groups", { on: anything }),
+  ListLogStreams: own("GET", "logs/streams", { on: logGroupIn("group") }),
+  ReadLogEvents: own("GET", "logs/events", { on: logGroupIn("group") }),
 
   CreateCheckpoint: own("POST", "microvms/{microvmId}/checkpoints", ofMicrovm, 201),
   ListMicrovmCheckpoints: own("GET", "microvms/{microvmId}/checkpoints", ofMicrovm),

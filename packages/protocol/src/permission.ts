@@ -37,6 +37,8 @@ export type Resource =
   | { readonly kind: "accessKey"; readonly member: string }
   /** The owner that is to have the name in a member. */
   | { readonly kind: "newAccessKey"; readonly member: string }
+  /** The log group whose name or ARN is in the first of the members that is given; a stream of it, if one is named. */
+  | { readonly kind: "logGroup"; readonly members: readonly string[]; readonly stream?: string }
   /** The account in `accountId`, or the caller's own, as the ARN of its root. */
   | { readonly kind: "account" };
 
@@ -49,5 +51,11 @@ export const connectorIn = (member: string): Resource => ({ kind: "connector", m
 export const newConnectorNamed = (member: string): Resource => ({ kind: "newConnector", member });
 export const imageOfMicrovm = (member: string): Resource => ({ kind: "microvm", member });
 export const imageOfCheckpoint = (member: string): Resource => ({ kind: "checkpoint", member });
+export const logGroupIn = (...members: readonly string[]): Resource => ({ kind: "logGroup", members });
+export const logStreamIn = (stream: string, ...members: readonly string[]): Resource => ({
+  kind: "logGroup",
+  members,
+  stream,
+});
 export const ownerOfKey = (member: string): Resource => ({ kind: "accessKey", member });
 export const newOwnerNamed = (member: string): Resource => ({ kind: "newAccessKey", member });

@@ -190,6 +190,40 @@ const SETTINGS = {
     quotaList,
   ),
 
+  logRetentionDays: setting("Log lines of groups and streams that are older are removed.", 30, integer(1, 3650)),
+  logMaxMib: setting(
+    "Log lines of groups and streams that are kept for one account; beyond it the oldest are removed.",
+    1024,
+    integer(16, 2 ** 24),
+  ),
+  otlpLogsEndpoint: setting(
+    "Where log lines are posted to as OTLP/HTTP, such as http://collector:4318/v1/logs; empty means nowhere.",
+    "",
+    matching(/^(https?:\/\/[^\s]+)?$/, "an http or https URL"),
+  ),
+  otlpLogsHeaders: setting(
+    "Headers sent with them: name=value,name=value, values percent-encoded.",
+    "",
+    optionalText,
+    true,
+  ),
+  cloudwatchRegion: setting(
+    "Region of AWS whose CloudWatch Logs gets log lines; empty means none.",
+    "",
+    matching(/^([a-z]{2}(-[a-z]+)+-\d)?$/, "a region such as us-east-1"),
+  ),
+  cloudwatchEndpoint: setting(
+    "A CloudWatch Logs service to use instead of AWS's own; empty means AWS's.",
+    "",
+    matching(/^(https?:\/\/[^\s]+)?$/, "an http or https URL"),
+  ),
+  cloudwatchAccessKeyId: setting(
+    "Access key for it; empty means whatever the AWS SDK finds on this machine.",
+    "",
+    optionalText,
+  ),
+  cloudwatchSecretAccessKey: setting("Secret for it.", "", optionalText, true),
+
   s3Endpoint: setting("An S3 service to use instead of the embedded one; empty means embedded.", "", optionalText),
   s3AccessKeyId: setting("Access key for s3Endpoint.", "", optionalText),
   s3SecretAccessKey: setting("Secret for s3Endpoint.", "", optionalText, true),

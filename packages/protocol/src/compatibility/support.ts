@@ -92,8 +92,13 @@ export const SUPPORT: readonly SupportNote[] = [
   },
   {
     at: "input.logging",
-    support: "ignored",
-    note: "there is no CloudWatch: output is kept on the host whatever is chosen, `torpor logs` and the log of the build show it. `disabled` does not end that",
+    support: "honoured",
+    note: "for the log of the build. Groups and streams are kept on this machine and read with `aws logs` or `torpor logs --group`; no role is asked for. One stream a build",
+  },
+  {
+    at: "RunMicrovm input.logging",
+    support: "honoured",
+    note: "groups and streams are kept on this machine and read with `aws logs` or `torpor logs --group`; no execution role is asked for. `torpor logs ID` shows the microvm's own log whatever is chosen",
   },
   {
     at: "input.environmentVariables",

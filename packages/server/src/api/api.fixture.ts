@@ -422,6 +422,13 @@ const EXTENSIONS: Omit<Extensions, "checkpoints" | "quotas"> = {
   }),
   logs: async () => of(LINES),
   buildLog: async () => of(["STEP 1\n", "STEP 2\n"]),
+  logGroups: {
+    groups: async () => ({ items: [], nextToken: null }),
+    streams: async () => ({ items: [], nextToken: null }),
+    events: async () => ({ items: [], forward: "f", backward: "b" }),
+    search: async () => ({ items: [], nextToken: null }),
+    follow: () => of([]),
+  },
   buildReceipt: async (_context, _imageArn, version) => (version === "1.0" ? RECEIPT : undefined),
 };
 

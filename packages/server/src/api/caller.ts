@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { AccessKeys, RequestContext } from "../control/request-context.ts";
 import type { Clock } from "../lib/clock.ts";
 import { sha256Hex, verifyPayload } from "./sigv4/payload.ts";
-import { authenticate } from "./sigv4/sigv4.ts";
+import { authenticate, type SignedService } from "./sigv4/sigv4.ts";
 import { originOf, type Throttle } from "./throttle.ts";
 
 export interface CallerDeps {
@@ -14,20 +14,29 @@ export interface CallerDeps {
   readonly abandoned: AbortSignal;
 }
 
-/** The services that requests to anything but S3 are signed for. */
-type Service = "lambda" | "sts";
+/** What is asked, where the route alone does not tell. */
+export interface Asked {
+  /** Whose requests they are: signatures made for others are refused. */
+  readonly service: Exclude<SignedService, "s3">;
+  /** What rates are counted by. */
+  readonly operation: string;
+}
 
 /**
  * Finds out who asks, and whether they may now.
  * @throws SignatureError, also when the body is not the one that was signed; TorporError `throttled`
  */
-export type Identify = (request: FastifyRequest, reply: FastifyReply, service?: Service) => Promise<RequestContext>;
+export type Identify = (request: FastifyRequest, reply: FastifyReply, asked?: Asked) => Promise<RequestContext>;
 
 /** Those that are not to be counted as a stranger's: of a known key, or refused before they were looked at. */
 const counted = new WeakSet<FastifyRequest>();
 
 export function createIdentify(deps: CallerDeps): Identify {
-  return async (request, reply, service = "lambda") => {
+  return async (request, reply, asked) => {
+    const { service, operation } = asked ?? {
+      service: "lambda",
+      operation: request.routeOptions.config.operation ?? "",
+    };
     const bodySha256 = sha256Hex(bodyOf(request));
     const { method = "", url = "", headers, rawHeaders } = request.raw;
     const authenticated = await authenticate({ method, url, headers, rawHeaders, bodySha256 }, deps.keys, {
@@ -40,7 +49,7 @@ export function createIdentify(deps: CallerDeps): Identify {
     const { accountId, principalArn, accessKeyId, name, access } = authenticated.key;
     counted.add(request);
     deps.throttle.acquaintance(originOf(request.raw));
-    deps.throttle.operation(accountId, request.routeOptions.config.operation ?? "");
+    deps.throttle.operation(accountId, operation);
     deps.keys.used(accessKeyId);
     return {
       requestId: request.id,

@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { DeniedError } from "../control/authorise.ts";
 import type { RequestContext } from "../control/request-context.ts";
 import type { Clock } from "../lib/clock.ts";
-import type { Identify } from "./caller.ts";
+import type { Asked, Identify } from "./caller.ts";
 import { toWireError } from "./wire-errors.ts";
 
 /** Whether a caller may do something. */
@@ -29,12 +29,14 @@ export interface Audit {
 export interface Guarded {
   /** `lambda:RunMicrovm` */
   readonly action: string;
-  readonly method: string;
+  /** Whether it changes anything: then it is written down. */
+  readonly changes: boolean;
   /** Of success. */
   readonly status: number;
   readonly permission: Permission;
   /** Names of the errors that the operation's model has, where there is a model. */
   readonly errors?: readonly string[];
+  readonly asked?: Asked;
 }
 
 export interface DoorDeps {
@@ -60,14 +62,14 @@ export type Door = <I extends object, O>(
 export function createDoor({ identify, admission, audit, clock }: DoorDeps): Door {
   return async (operation, request, reply, read, act) => {
     const { action, permission } = operation;
-    const context = await identify(request, reply);
+    const context = await identify(request, reply, operation.asked);
     let resource: string | null = null;
     const carryOut = async () => {
       const input = read(request, context);
       resource = await admission.admit(action, permission, Object.fromEntries(Object.entries(input)), context);
       return await act(input, context);
     };
-    if (operation.method === "GET") return await carryOut();
+    if (!operation.changes) return await carryOut();
 
     const record = async (target: readonly string[], status: number, error: string | null): Promise<void> => {
       const time = new Date(clock.now()).toISOString();

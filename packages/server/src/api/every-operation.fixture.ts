@@ -71,6 +71,8 @@ const QUERIES: Readonly<Record<string, (named: Named) => Record<string, string>>
   ListMicrovms: ({ imageArn }) => ({ imageIdentifier: imageArn }),
   ListQuotas: ({ accountId }) => ({ accountId }),
   ListAccessKeys: ({ accountId }) => ({ accountId }),
+  ListLogStreams: () => ({ group: "/some" }),
+  ReadLogEvents: () => ({ group: "/some" }),
   ListAuditEvents: ({ accountId }) => ({ accountId }),
 };
 

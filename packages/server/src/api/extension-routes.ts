@@ -10,6 +10,7 @@ import type { Door } from "./door.ts";
 import type { Extensions, Health } from "./extensions.ts";
 import { registerIdentity } from "./identity-routes.ts";
 import { jsonLines } from "./json-lines.ts";
+import { registerLogGroups } from "./log-group-routes.ts";
 import { ownRoutes } from "./own-route.ts";
 import { registerQuotas } from "./quota-routes.ts";
 import { streamReply } from "./stream-reply.ts";
@@ -43,6 +44,7 @@ export function registerExtensions(app: FastifyInstance, deps: ExtensionRouteDep
   registerQuotas(own, extensions.quotas);
   registerIdentity(own, extensions);
   registerAudit(own, extensions.audit, { closing, log });
+  registerLogGroups(own, extensions.logGroups, { closing, log });
 
   app.get("/torpor/v1/health", { config: { operation: "GetHealth" } }, async () => {
     const health: Health = { status: "ok", version: deps.version, isolation: extensions.hostFacts().isolation };

@@ -18,6 +18,7 @@ import type {
 } from "@torpor/protocol";
 import type { AuditFilter } from "../control/audit/read-trail.ts";
 import type { KeyChange, NewKeyRequest } from "../control/identity/key-operations.ts";
+import type { LogReading } from "../control/logs/reading.ts";
 import type { RequestContext } from "../control/request-context.ts";
 import type { HostFacts, LogLine } from "../host/host-client.ts";
 
@@ -32,6 +33,7 @@ export interface Extensions {
   readonly keys: KeyExtensions;
   readonly accounts: AccountExtensions;
   readonly audit: AuditExtensions;
+  readonly logGroups: LogGroups;
   hostFacts(): HostFacts;
   /** What the microvm's operations did and cost, oldest first. */
   receipts(context: RequestContext, microvmId: string): Promise<readonly Receipt[]>;
@@ -90,6 +92,8 @@ export interface AccountExtensions {
 export interface AuditExtensions {
   list(context: RequestContext, filter: AuditFilter, follow: boolean, signal: AbortSignal): AsyncIterable<AuditEvent>;
 }
+/** What log groups hold: CloudWatch Logs' operations and our own read the same. */
+export type LogGroups = Pick<LogReading, "groups" | "streams" | "events" | "search" | "follow">;
 
 /** Checkpoints, forks and rollbacks. What belongs to another account does not exist. */
 export interface CheckpointExtensions {

@@ -34,7 +34,7 @@ export function registerOperations(
       url: operation.uri.replace(/\{(\w+)\}/g, ":$1"),
       config: { operation: name, errors: operation.errors },
       handler: async (request, reply) => {
-        const guarded = { action: `lambda:${name}`, ...operation };
+        const guarded = { action: `lambda:${name}`, changes: operation.method !== "GET", ...operation };
         const output = await door(
           guarded,
           request,

@@ -16,7 +16,7 @@ export type OwnRoute = <I extends object>(
 export function ownRoutes(app: FastifyInstance, door: Door): OwnRoute {
   return (name, read, act) => {
     const operation: OwnOperation = OWN_OPERATIONS[name];
-    const guarded = { action: `torpor:${name}`, ...operation };
+    const guarded = { action: `torpor:${name}`, changes: operation.method !== "GET", ...operation };
     app.route({
       method: operation.method,
       url: operation.uri.replace(/\{(\w+)\}/g, ":$1"),

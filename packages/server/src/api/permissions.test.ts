@@ -1,5 +1,11 @@
+import {
+  CloudWatchLogsClient,
+  DescribeLogGroupsCommand,
+  FilterLogEventsCommand,
+  GetLogEventsCommand,
+} from "@aws-sdk/client-cloudwatch-logs";
 import { managedConnectorArn } from "@torpor/protocol";
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { type Access, parsePolicy } from "../control/identity/policy.ts";
 import type { AccessKeys } from "../control/request-context.ts";
 import { ACCOUNT, context, REGION, World } from "../control/testing/world.ts";
@@ -48,6 +54,13 @@ beforeEach(async () => {
       keys: { create: done, list: done, update: done, rotate: done, delete: done, policy: done, putPolicy: done },
       accounts: { create: done, list: done, update: done },
       audit: { list: async function* () {} },
+      logGroups: {
+        groups: done,
+        streams: done,
+        events: async () => ({ items: [], forward: "", backward: "" }),
+        search: async () => ({ items: [], nextToken: null }),
+        follow: async function* () {},
+      },
     },
   });
 });
@@ -78,6 +91,8 @@ function resourceOf({ permission: { on }, action }: EveryOperation): string {
       return `arn:aws:iam::${ACCOUNT}:user/subject`;
     case "newAccessKey":
       return `arn:aws:iam::${ACCOUNT}:user/made`;
+    case "logGroup":
+      return `arn:aws:logs:${REGION}:${ACCOUNT}:log-group:/some`;
     case "account":
       return `arn:aws:iam::${ACCOUNT}:root`;
     default:
@@ -192,4 +207,29 @@ test("of what does not exist only who may ask hears so", async () => {
   expect((await ask(get, policy(["Allow", "lambda:Get*", named.imageArn]))).calls).toMatchObject([
     { name: "GetMicrovm" },
   ]);
+});
+
+test("readers of logs need permission for the group or the stream", async () => {
+  const { accessKeyId, secretAccessKey } = KEY;
+  const credentials = { accessKeyId, secretAccessKey };
+  const client = new CloudWatchLogsClient({ endpoint: api.url, region: REGION, maxAttempts: 1, credentials });
+  onTestFinished(() => client.destroy());
+  const group = `arn:aws:logs:${REGION}:${ACCOUNT}:log-group:/some`;
+  const filter = new FilterLogEventsCommand({ logGroupName: "/some" });
+  const get = new GetLogEventsCommand({ logGroupIdentifier: group, logStreamName: "s" });
+  const describe = new DescribeLogGroupsCommand({});
+
+  access = policy(["Allow", "logs:*", `${group}-other`]);
+  const refused = (action: string, on: string) =>
+    `User: ${USER} is not authorized to perform: logs:${action} on resource: ${on} because no identity-based policy allows the logs:${action} action`;
+  await expect(client.send(filter)).rejects.toThrow(refused("FilterLogEvents", group));
+  await expect(client.send(get)).rejects.toThrow(refused("GetLogEvents", `${group}:log-stream:s`));
+  await expect(client.send(describe)).rejects.toMatchObject({
+    name: "AccessDeniedException",
+    message: refused("DescribeLogGroups", "*"),
+  });
+
+  access = policy(["Allow", "logs:FilterLogEvents", group], ["Allow", "logs:GetLogEvents", `${group}:log-stream:*`]);
+  expect((await client.send(filter)).events).toEqual([]);
+  expect((await client.send(get)).events).toEqual([]);
 });

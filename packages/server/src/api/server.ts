@@ -12,11 +12,13 @@ import { createIdentify, limitStrangers } from "./caller.ts";
 import { type Admission, type Audit, createDoor } from "./door.ts";
 import { registerExtensions } from "./extension-routes.ts";
 import type { Extensions } from "./extensions.ts";
+import { createLogs } from "./logs/logs-service.ts";
 import { registerOperations } from "./operation-routes.ts";
 import { refuse, refuseSocket } from "./reply-error.ts";
 import { RequestError } from "./request-error.ts";
+import { registerRoot } from "./root-routes.ts";
 import { claimedService } from "./sigv4/authorization.ts";
-import { registerSts } from "./sts.ts";
+import { createSts } from "./sts.ts";
 import type { Throttle } from "./throttle.ts";
 
 /**
@@ -69,7 +71,7 @@ export interface ApiServer extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** The API: AWS's operations, S3 and Torpor's own operations on one port, told apart by the scope of the signature. */
+/** The API: AWS's operations, S3, CloudWatch Logs and Torpor's own operations on one port, told apart by the scope of the signature. */
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
   const { config, log, clock, s3 } = options;
   const limits = { ...LIMITS, ...options.limits };
@@ -83,7 +85,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   limitStrangers(app, throttle);
   const identify = createIdentify({ keys, throttle, clock, region: config.region, abandoned: abandoned.signal });
   const door = createDoor({ identify, admission: options.admission, audit: options.audit, clock });
-  registerSts(app, identify, log);
+  registerRoot(app, { sts: createSts(identify, log), logs: createLogs(options.extensions.logGroups, door, log) });
   registerOperations(app, options.operations, door, options.longestLife);
   registerExtensions(app, {
     extensions: options.extensions,

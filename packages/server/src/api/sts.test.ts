@@ -80,7 +80,7 @@ describe("it is refused", () => {
         "InvalidClientTokenId",
         (api) => ask(api, QUESTION, { key: { ...KEY, accessKeyId: "AKIAUNKNOWN" } }),
       ],
-      ["too large a body", 413, "RequestEntityTooLarge", (api) => ask(api, `${QUESTION}&x=${"y".repeat(70_000)}`)],
+      ["too large a body", 413, "RequestEntityTooLarge", (api) => ask(api, `${QUESTION}&x=${"y".repeat(1_100_000)}`)],
     ];
   test.each(cases)("with %s", async (_what, status, code, make) => {
     const answer = await make(await startApi());

@@ -1,18 +1,16 @@
 import { createHash } from "node:crypto";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyReply, FastifyRequest } from "fastify";
 import type { RequestContext } from "../control/request-context.ts";
 import type { Log } from "../lib/log.ts";
 import { ofFramework } from "./app.ts";
 import { bodyOf, type Identify } from "./caller.ts";
-import { RequestError } from "./request-error.ts";
+import type { RootService } from "./root-routes.ts";
 import { element, type Markup, rootElement, XML_DECLARATION } from "./s3/wire/xml-write.ts";
-import { claimedService } from "./sigv4/authorization.ts";
 import { SignatureError, type SignatureFailure } from "./sigv4/signature-error.ts";
 import { toWireError } from "./wire-errors.ts";
 
 const VERSION = "2011-06-15";
 const NAMESPACE = `https://sts.amazonaws.com/doc/${VERSION}/`;
-const MAX_BODY_BYTES = 64 * 1024;
 
 /** A refusal in the words of AWS's query protocol. */
 class StsError extends Error {
@@ -46,18 +44,12 @@ const OF_SIGNATURE: Readonly<Record<SignatureFailure, readonly [code: string, st
 
 /**
  * The one question of STS that clients ask whichever service they use: who am I? Everybody may, whatever their policy,
- * as on AWS. Requests come here by the service that they are signed for.
+ * as on AWS.
  */
-export function registerSts(app: FastifyInstance, identify: Identify, log: Log): void {
-  app.route({
-    method: ["GET", "POST"],
-    url: "/",
-    bodyLimit: MAX_BODY_BYTES,
-    config: { operation: "GetCallerIdentity" },
-    handler: async (request, reply) => {
-      if (claimedService(request.raw.rawHeaders, request.raw.url ?? "") !== "sts")
-        throw new RequestError("unknown_operation", `There is no operation ${request.method} / here.`);
-      const context = await identify(request, reply, "sts");
+export function createSts(identify: Identify, log: Log): RootService {
+  return {
+    async handle(request, reply) {
+      const context = await identify(request, reply, { service: "sts", operation: "GetCallerIdentity" });
       const parameters = parametersOf(request);
       const action = parameters.get("Action") ?? "";
       const version = parameters.get("Version") ?? "";
@@ -70,8 +62,7 @@ export function registerSts(app: FastifyInstance, identify: Identify, log: Log):
         );
       return answer(reply, 200, identityOf(context));
     },
-    errorHandler: (err, request, reply) => {
-      if (err instanceof RequestError && err.fault === "unknown_operation") throw err; // not STS's to answer
+    refuse(err, request, reply) {
       const { code, status, message } = refusalOf(err);
       if (status >= 500) log.error({ err, requestId: request.id }, "sts request failed");
       const error = element("Error", [
@@ -81,7 +72,7 @@ export function registerSts(app: FastifyInstance, identify: Identify, log: Log):
       ]);
       return answer(reply, status, rootElement("ErrorResponse", [error, element("RequestId", request.id)], NAMESPACE));
     },
-  });
+  };
 }
 
 function identityOf({ principalArn, accountId, keyName, requestId }: RequestContext): Markup {

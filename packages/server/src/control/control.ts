@@ -4,6 +4,7 @@ import type { Config } from "../config.ts";
 import type { HostClient } from "../host/host-client.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
+import { type LogsConfig, openLogs } from "../logs/open-logs.ts";
 import type { Store } from "../store/store.ts";
 import { AuditOperations } from "./audit/operations.ts";
 import type { AuditTrail } from "./audit/trail.ts";
@@ -28,6 +29,9 @@ import { managedImageOperations } from "./image/managed-operations.ts";
 import { imageOperations } from "./image/operations.ts";
 import { Templates } from "./image/templates.ts";
 import { versionOperations } from "./image/version-operations.ts";
+import { BuildOutput } from "./logs/build-output.ts";
+import { LogCollector } from "./logs/collector.ts";
+import { LogReading } from "./logs/reading.ts";
 import { Fleet } from "./microvm/fleet.ts";
 import { Lifecycle } from "./microvm/lifecycle.ts";
 import { microvmOperations } from "./microvm/operations.ts";
@@ -49,21 +53,22 @@ import type { TokenService } from "./token/token.ts";
 const CLOSE_GRACE_MS = 10_000;
 
 export interface ControlDeps {
-  readonly config: Pick<
-    Config,
-    | "accountId"
-    | "quotaPreset"
-    | "quotas"
-    | "region"
-    | "allowEmulatedAccounts"
-    | "dataDir"
-    | "maxMicrovms"
-    | "endedRetentionHours"
-    | "maxConcurrentBuilds"
-    | "maxArtifactBytes"
-    | "roleFile"
-    | "strictRoles"
-  >;
+  readonly config: LogsConfig &
+    Pick<
+      Config,
+      | "accountId"
+      | "quotaPreset"
+      | "quotas"
+      | "region"
+      | "allowEmulatedAccounts"
+      | "dataDir"
+      | "maxMicrovms"
+      | "endedRetentionHours"
+      | "maxConcurrentBuilds"
+      | "maxArtifactBytes"
+      | "roleFile"
+      | "strictRoles"
+    >;
   readonly store: Store;
   readonly host: HostClient;
   readonly tokens: TokenService;
@@ -124,6 +129,15 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     log,
     shutdown,
   });
+  const logs = await openLogs(join(config.dataDir, "logs", "groups"), config, clock, log);
+  const collector = new LogCollector({
+    fleet,
+    host,
+    logs: logs.store,
+    tasks: policies,
+    log,
+    stopping: stopping.signal,
+  });
   const idle = new IdlePolicies({ fleet, lifecycle, store, clock, steady, log });
   const builds = new Builds({
     config,
@@ -132,6 +146,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
     roles,
     blobs,
     logs: buildLogs,
+    output: new BuildOutput(logs.store, clock),
     clock,
     tasks,
     log,
@@ -188,6 +203,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       keys: keyOperations,
       accounts,
       audit: new AuditOperations(trail, serverAccountId),
+      logs: new LogReading({ region: config.region, logs: logs.store }),
       checkpoints: new CheckpointOperations({
         store,
         fleet,
@@ -211,6 +227,8 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       await builds.recover();
       await connectorChanges.recover();
       await reconciler.reconcile();
+      await collector.start();
+      policies.start("logs", () => logs.store.run(stopping.signal));
       policies.start("idle policies", () => idle.run(stopping.signal));
       policies.start("credentials", () => credentials.run(stopping.signal));
       policies.start("uses of keys", () => keys.run(stopping.signal));
@@ -224,6 +242,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
       await policies.settled();
       await tasks.settled();
       await keys.recordUses().catch((err: unknown) => log.warn({ err }, "uses of access keys not recorded"));
+      await logs.close();
       abandon();
       abandoning.abort(new Error("the server is closed"));
     },

@@ -9,6 +9,7 @@ import type { AccountOperations } from "./identity/account-operations.ts";
 import type { KeyOperations } from "./identity/key-operations.ts";
 import type { BuildLogs } from "./image/build-log.ts";
 import { ownVersion } from "./image/version-operations.ts";
+import type { LogReading } from "./logs/reading.ts";
 import type { Fleet } from "./microvm/fleet.ts";
 import type { LiveMicrovm } from "./microvm/live.ts";
 import { ownMicrovm } from "./microvm/operations.ts";
@@ -25,6 +26,7 @@ export interface ExtensionDeps {
   readonly keys: KeyOperations;
   readonly accounts: AccountOperations;
   readonly audit: AuditOperations;
+  readonly logs: LogReading;
 }
 
 /** What Torpor tells beyond AWS's operations. Foreign microvms and images are refused as there. */
@@ -34,6 +36,7 @@ export class ControlExtensions {
   readonly keys: KeyOperations;
   readonly accounts: AccountOperations;
   readonly audit: AuditOperations;
+  readonly logGroups: LogReading;
   readonly #deps: ExtensionDeps;
 
   constructor(deps: ExtensionDeps) {
@@ -43,6 +46,7 @@ export class ControlExtensions {
     this.keys = deps.keys;
     this.accounts = deps.accounts;
     this.audit = deps.audit;
+    this.logGroups = deps.logs;
   }
 
   hostFacts(): HostFacts {

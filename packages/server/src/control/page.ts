@@ -29,7 +29,7 @@ export function parsePageToken(scope: PageScope, token: string, tokenName?: stri
   throw invalidPageToken(tokenName);
 }
 
-const invalidPageToken = (tokenName = "nextToken") =>
+export const invalidPageToken = (tokenName = "nextToken") =>
   invalidInput(`The ${tokenName} is not valid. Use the one of the previous page, with the same filters.`);
 
 /** What a caller says about the page that it wants. */

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { OPERATIONS, OWN_OPERATIONS, type Permission, type Resource } from "@torpor/protocol";
 import { expect, test } from "vitest";
+import { LOGS_OPERATIONS } from "../../src/api/logs/logs-operations.ts";
 import { S3_ROUTES } from "../../src/api/s3/route.ts";
 
 /** docs/permissions.md is what the tables of operations say. */
@@ -16,6 +17,7 @@ const RESOURCES: Readonly<Record<Resource["kind"], string>> = {
   checkpoint: "the checkpoint's image",
   accessKey: "whom the key is for",
   newAccessKey: "whom the key will be for",
+  logGroup: "the log group in `%`",
   account: "the account's root",
 };
 
@@ -26,18 +28,23 @@ function rowOf(action: string, { on, passesRole, passesConnectors = {} }: Permis
       ([member, absent]) => `\`lambda:PassNetworkConnector\` on \`${member}\` (absent: ${absent})`,
     ),
   ];
-  const resource = RESOURCES[on.kind].replace("%", "member" in on ? on.member : "");
-  return `| \`${action}\` | ${resource} | ${passed.join("; ")} |`;
+  const stream = on.kind === "logGroup" && on.stream ? `; its stream in \`${on.stream}\`` : "";
+  const resource = RESOURCES[on.kind].replace(
+    "%",
+    "member" in on ? on.member : "members" in on ? on.members.join("` or `") : "",
+  );
+  return `| \`${action}\` | ${resource}${stream} | ${passed.join("; ")} |`;
 }
 
 const expected = [
   ...Object.entries(OPERATIONS).map(([name, { permission }]) => rowOf(`lambda:${name}`, permission)),
   ...Object.entries(OWN_OPERATIONS).map(([name, { permission }]) => rowOf(`torpor:${name}`, permission)),
+  ...Object.entries(LOGS_OPERATIONS).map(([name, { permission }]) => rowOf(`logs:${name}`, permission)),
   ...S3_ROUTES.map(({ name, action }) => `| ${name} | \`${action}\` |`),
 ];
 
 test("docs/permissions.md has every operation, with what it needs permission for", () => {
   const text = readFileSync(new URL("../../../../docs/permissions.md", import.meta.url), "utf8");
-  const rows = text.split("\n").filter((line) => /^\| (`(lambda|torpor):|[A-Z]\w+ +\| `s3:)/.test(line));
+  const rows = text.split("\n").filter((line) => /^\| (`(lambda|torpor|logs):|[A-Z]\w+ +\| `s3:)/.test(line));
   expect(rows.map((row) => row.replace(/ +/g, " "))).toEqual(expected.map((row) => row.replace(/ +/g, " ")));
 });

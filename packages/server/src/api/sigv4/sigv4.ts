@@ -29,7 +29,7 @@ export interface SignedRequest {
   readonly bodySha256?: string;
 }
 
-export type SignedService = "lambda" | "s3" | "sts";
+export type SignedService = "lambda" | "s3" | "sts" | "logs";
 
 export interface Authenticated {
   readonly key: AccessKey;
@@ -60,7 +60,7 @@ export interface AuthenticateOptions {
 }
 
 /** How far the signer's clock may be off, as AWS has it. */
-const SKEW_MINUTES: Readonly<Record<SignedService, number>> = { lambda: 5, s3: 15, sts: 5 };
+const SKEW_MINUTES: Readonly<Record<SignedService, number>> = { lambda: 5, s3: 15, sts: 5, logs: 5 };
 const EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 /** Their values are part of what is signed in any case. */
 const COVERED_OTHERWISE = new Set(["x-amz-content-sha256", "x-amz-date"]);
@@ -196,7 +196,8 @@ function payloadHashOf(
   return bodySha256 ?? EMPTY_SHA256;
 }
 
-const isService = (text: string): text is SignedService => text === "lambda" || text === "s3" || text === "sts";
+const SERVICES: readonly string[] = Object.keys(SKEW_MINUTES);
+const isService = (text: string): text is SignedService => SERVICES.includes(text);
 const badPayloadHash = (message: string): SignatureError => new SignatureError("bad_payload_hash", message);
 const invalidToken = (code: "unknown_key" | "unknown_session_token"): SignatureError =>
   new SignatureError(code, "The security token included in the request is invalid.");

@@ -9,6 +9,7 @@ import {
 import type { Config } from "../../config.ts";
 import type { Store } from "../../store/store.ts";
 import { authorise, authoriseAsking, authoriseByPolicy, authorisePassing, notAllowed } from "../authorise.ts";
+import { groupArn, groupNamed, streamArn } from "../logs/arn.ts";
 import type { Fleet } from "../microvm/fleet.ts";
 import type { RequestContext } from "../request-context.ts";
 import { principalArn } from "./keys.ts";
@@ -97,6 +98,13 @@ export class Authority {
       }
       case "newAccessKey":
         return this.#authoriseOwner(action, input, textIn(input, on.member) ?? "", context);
+      case "logGroup": {
+        const named = on.members.map((member) => textIn(input, member)).find((text) => text !== undefined);
+        const stream = on.stream && textIn(input, on.stream);
+        const arn = named === undefined ? "*" : logArn(named, stream, { region: config.region, ...context });
+        authorise(action, arn, context);
+        return arn;
+      }
       case "account":
         return this.#authoriseOwner(action, input, "root", context);
       default:
@@ -145,6 +153,15 @@ export class Authority {
     const checkpoint = id === undefined ? undefined : await this.#deps.store.checkpoints.find(id);
     return checkpoint?.accountId === accountId && !checkpoint.internal ? checkpoint.imageArn : undefined;
   }
+}
+
+function logArn(
+  named: string,
+  stream: string | undefined,
+  own: { readonly region: string; readonly accountId: string },
+): string {
+  const { region, accountId, name } = groupNamed(named, own);
+  return stream === undefined ? groupArn(region, accountId, name) : streamArn(region, accountId, name, stream);
 }
 
 function textIn(input: Members, member: string): string | undefined {

@@ -21,10 +21,13 @@ export class BuildLogs {
     this.#log = log;
   }
 
-  /** Begins the log of a build, which its caller closes. */
-  async begin(buildId: string): Promise<BuildLog> {
+  /**
+   * Begins the log of a build, which its caller closes.
+   * @param copy gets all that is written, too
+   */
+  async begin(buildId: string, copy: (text: string) => void = () => {}): Promise<BuildLog> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    const log = new BuildLog(this.#path(buildId), this.#log, () => this.#open.delete(buildId));
+    const log = new BuildLog(this.#path(buildId), this.#log, copy, () => this.#open.delete(buildId));
     this.#open.set(buildId, log);
     return log;
   }
@@ -67,14 +70,16 @@ export class BuildLogs {
 export class BuildLog {
   readonly #fd: number;
   readonly #log: Log;
+  readonly #copy: (text: string) => void;
   readonly #closed: () => void;
   #room = MAX_BYTES - RESERVED_BYTES;
   #reserve = RESERVED_BYTES;
   #growth = Promise.withResolvers<void>();
 
-  constructor(path: string, log: Log, closed: () => void) {
+  constructor(path: string, log: Log, copy: (text: string) => void, closed: () => void) {
     this.#fd = openSync(path, "w", 0o600);
     this.#log = log;
+    this.#copy = copy;
     this.#closed = closed;
   }
 
@@ -100,6 +105,7 @@ export class BuildLog {
   }
 
   #append(data: string | Uint8Array): void {
+    this.#copy(typeof data === "string" ? data : Buffer.from(data).toString("utf8"));
     try {
       if (typeof data === "string") writeSync(this.#fd, data);
       else writeSync(this.#fd, data);

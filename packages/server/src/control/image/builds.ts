@@ -9,6 +9,7 @@ import { messageOf } from "../../lib/errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Build, BuildOutcome, Image, ImageVersion } from "../../store/image.ts";
 import type { Store } from "../../store/store.ts";
+import type { BuildOutput } from "../logs/build-output.ts";
 import { documentOf } from "../role/guest-credentials.ts";
 import type { Roles } from "../role/roles.ts";
 import type { Tasks } from "../tasks.ts";
@@ -29,6 +30,7 @@ export interface BuildDeps {
   readonly roles: Pick<Roles, "lack" | "credentials">;
   readonly blobs: BlobSource;
   readonly logs: BuildLogs;
+  readonly output: BuildOutput;
   readonly clock: Clock;
   readonly tasks: Tasks;
   readonly log: Log;
@@ -104,13 +106,13 @@ export class Builds {
   }
 
   async #run(build: Build): Promise<void> {
-    const { store, clock, logs, log, shutdown } = this.#deps;
+    const { store, clock, logs, output, log, shutdown } = this.#deps;
     await untilStored(() => store.images.startBuild(build, new Date(clock.now())), this.#deps);
     const image = await store.images.find(build.imageArn);
     const version = await store.images.findVersion(build.imageArn, build.version);
     if (!image || !version) throw new Error(`build ${build.id} belongs to no image`);
     log.info({ buildId: build.id, imageArn: image.arn }, "build started");
-    const buildLog = await logs.begin(build.id);
+    const buildLog = await logs.begin(build.id, output.copyFor(image, version, build));
     let outcome: BuildOutcome;
     let words = "done";
     try {

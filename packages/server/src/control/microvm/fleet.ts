@@ -32,9 +32,16 @@ export class Fleet {
   readonly #mutex = new KeyedMutex<string>();
   /** Those that are about to take memory of the host, written or not. */
   readonly #starting = new Map<string, Microvm>();
+  #onLive: (live: LiveMicrovm) => void = () => {};
 
   constructor(deps: FleetDeps) {
     this.#deps = deps;
+  }
+
+  /** Called with each microvm that is live now, and with each new one. */
+  watch(onLive: (live: LiveMicrovm) => void): void {
+    this.#onLive = onLive;
+    for (const live of this.#live.values()) onLive(live);
   }
 
   /** Reads what an earlier server left. */
@@ -184,6 +191,7 @@ export class Fleet {
     const live = new LiveMicrovm(vm, this.#deps.clock.monotonic());
     this.#live.set(vm.id, live);
     this.#byLabel.set(vm.label, live);
+    this.#onLive(live);
   }
 
   async #reread(live: LiveMicrovm): Promise<void> {

@@ -8,6 +8,7 @@ import { connectorCommand } from "./command/connector.ts";
 import { envCommand } from "./command/env.ts";
 import { imageCommand } from "./command/image.ts";
 import { keyCommand } from "./command/key.ts";
+import { logsCommand } from "./command/logs.ts";
 import { microvmCommands } from "./command/microvm.ts";
 import { quotasCommand } from "./command/quotas.ts";
 import { runCommand } from "./command/run.ts";
@@ -34,6 +35,7 @@ export function buildProgram(signal: AbortSignal): Command {
   for (const command of checkpointCommands(signal)) program.addCommand(command);
   program.addCommand(callCommand(signal));
   program.addCommand(tokenCommand(signal));
+  program.addCommand(logsCommand(signal));
   for (const command of watchCommands(signal)) program.addCommand(command);
   throwing(program);
   return program;

@@ -31,6 +31,7 @@ import {
   type Receipt,
 } from "./extensions.ts";
 import { linesOf, textOf } from "./lines.ts";
+import { LogGroups } from "./log-groups.ts";
 import { parseQuotas } from "./quotas.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
 import { parseUsage } from "./usage.ts";
@@ -46,12 +47,15 @@ const NEVER = new AbortController().signal;
  */
 export class TorporClient {
   readonly admin: Administration;
+  /** What is kept in the account's log groups. */
+  readonly logGroups: LogGroups;
   readonly #transport: Transport;
 
   /** @throws TypeError when `endpointUrl` is not a URL */
   constructor(options: ConnectionOptions) {
     this.#transport = new Transport("lambda", options);
     this.admin = new Administration(this.#transport);
+    this.logGroups = new LogGroups(this.#transport);
   }
 
   /** One AWS operation: `call("RunMicrovm", { imageIdentifier })`. */

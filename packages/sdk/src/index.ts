@@ -17,6 +17,7 @@ export type { Administration, AuditOptions, NewKeyOptions } from "./administrati
 export { ApiError, UnreachableError } from "./api-error.ts";
 export { type ImageVersion, type ListOperation, TorporClient } from "./client.ts";
 export type { Health, HostFacts, LogLine, Receipt } from "./extensions.ts";
+export type { LogEvent, LogEventFilter, LogGroup, LogGroups, LogStream } from "./log-groups.ts";
 export { ObjectStore } from "./object-store.ts";
 export type { Credentials } from "./signer.ts";
 export type { ConnectionOptions } from "./transport.ts";

@@ -12,6 +12,8 @@ export interface LifeFlags extends CommonFlags {
   readonly autoResume: boolean;
   readonly maxDuration?: number;
   readonly payload?: string;
+  readonly logGroup?: string | true;
+  readonly logStream?: string;
   readonly wait: boolean;
 }
 interface RunFlags extends LifeFlags {
@@ -37,6 +39,8 @@ export function lifeOptions(command: Command): Command {
     .option("--no-auto-resume", "requests do not wake it")
     .option("--max-duration <seconds>", "end it after so long, whatever it does", whole(1, MOST_SECONDS))
     .option("--payload <text>", "for the run hook")
+    .option("--log-group [name]", "keep what it prints in a log group; without a name, its image's")
+    .option("--log-stream <name>", "with --log-group: in this stream of it")
     .option("--no-wait", "do not wait until it runs");
 }
 
@@ -55,7 +59,7 @@ async function run(image: string, flags: RunFlags, session: Session): Promise<vo
 /** As the API takes it; nothing is said about what no flag says. @throws Failure */
 export function lifeOf(
   flags: LifeFlags,
-): Pick<OperationInput<"RunMicrovm">, "idlePolicy" | "maximumDurationInSeconds" | "runHookPayload"> {
+): Pick<OperationInput<"RunMicrovm">, "idlePolicy" | "maximumDurationInSeconds" | "runHookPayload" | "logging"> {
   if (flags.idle === undefined && (flags.suspendedFor !== undefined || !flags.autoResume))
     throw usage("--suspended-for and --no-auto-resume say how an idle microvm is treated", "the same with --idle 300");
   const idlePolicy =
@@ -66,7 +70,14 @@ export function lifeOf(
           suspendedDurationSeconds: flags.suspendedFor ?? DEFAULT_SECONDS,
           autoResumeEnabled: flags.autoResume,
         };
+  if (flags.logStream !== undefined && flags.logGroup === undefined)
+    throw usage("--log-stream says which stream of a log group", "the same with --log-group");
+  const cloudWatch = {
+    ...(typeof flags.logGroup === "string" && { logGroup: flags.logGroup }),
+    ...(flags.logStream !== undefined && { logStream: flags.logStream }),
+  };
   return {
+    ...(flags.logGroup === undefined ? {} : { logging: { cloudWatch } }),
     ...(idlePolicy === undefined ? {} : { idlePolicy }),
     ...(flags.maxDuration === undefined ? {} : { maximumDurationInSeconds: flags.maxDuration }),
     ...(flags.payload === undefined ? {} : { runHookPayload: flags.payload }),

@@ -1,25 +1,11 @@
-import type { LogLine, Receipt } from "@torpor/sdk";
+import type { Receipt } from "@torpor/sdk";
 import { Argument, type Command } from "commander";
-import { bytes, type Output, printable } from "../output.ts";
+import { bytes } from "../output.ts";
 import { type CommonFlags, clientCommand, openSession } from "../session.ts";
-
-interface LogFlags extends CommonFlags {
-  readonly follow?: boolean;
-  readonly timestamps?: boolean;
-}
 
 /** Commands that show what a microvm did. */
 export function watchCommands(signal: AbortSignal): Command[] {
   return [
-    clientCommand("logs", "what the workload wrote")
-      .addArgument(new Argument("<id>"))
-      .option("-f, --follow", "go on until the microvm ends")
-      .option("-t, --timestamps", "with the time of each line")
-      .action(async (id: string, flags: LogFlags) => {
-        const { client, out } = openSession(flags, signal);
-        for await (const line of client.logs(id, { follow: flags.follow === true }, signal))
-          out.item(line, () => logText(line, flags.timestamps === true, out));
-      }),
     clientCommand("receipts", "what each operation on a microvm did and cost")
       .addArgument(new Argument("<id>"))
       .action(async (id: string, flags: CommonFlags) => {
@@ -35,12 +21,6 @@ export function watchCommands(signal: AbortSignal): Command[] {
         );
       }),
   ];
-}
-
-function logText(line: LogLine, timestamps: boolean, out: Output): string {
-  const time = timestamps ? `${out.style("dim", new Date(line.time).toISOString())} ` : "";
-  const text = printable(line.text);
-  return `${time}${line.stream === "stderr" ? out.style("yellow", text) : text}\n`;
 }
 
 /** One line of the receipts' table. */

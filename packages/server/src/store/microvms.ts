@@ -59,7 +59,8 @@ export class Microvms {
    */
   async update({ next, receipt }: MicrovmChange): Promise<Microvm> {
     const written: Microvm = { ...next, generation: next.generation + 1 };
-    const { id, ...columns } = toRow(written);
+    // What never changes is not written again: each index over it would be, too.
+    const { id, account_id, label, image_arn, image_version, started_at, ...columns } = toRow(written);
     await this.#db.transaction().execute(async (trx) => {
       if (written.state === "SUSPENDED" && written.rollbackTo !== null) await holdCheckpoint(trx, written.rollbackTo);
       const { numUpdatedRows } = await trx

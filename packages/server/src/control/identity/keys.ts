@@ -12,7 +12,16 @@ const KEY_ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /** How old the time of a key's last use in the database may be. */
 const RECORD_USES_EVERY_MS = 60_000;
 
+const OPENED_KEPT = 1000;
+
 export const ROOT = "root";
+
+interface Opened {
+  readonly sealed: string;
+  readonly policy: string | null;
+  readonly secretAccessKey: string;
+  readonly access: Access;
+}
 
 export interface KeysDeps {
   readonly rows: StoredAccessKeys;
@@ -28,6 +37,8 @@ export class Keys implements AccessKeys {
   #uses = new Map<string, number>();
   /** Keys that are known to be damaged: said once, not with each request. */
   readonly #damaged = new Set<string>();
+  /** What was last made of a row, by key: requests come far more often than rows change. */
+  readonly #opened = new Map<string, Opened>();
   /** Account, and who wants to have its root key. */
   #published: { readonly accountId: string; readonly write: (key: AccessKey) => Promise<unknown> } | undefined;
 
@@ -138,14 +149,20 @@ export class Keys implements AccessKeys {
       this.#damaged.add(accessKeyId);
       log.error({ accessKeyId, accountId, why }, "an access key cannot be used: rotate it");
     };
-    const secretAccessKey = sealer.open(accessKeyId, row.secret);
-    if (secretAccessKey === undefined) return unusable("its secret was sealed with a key that is not in keys/");
-    let access: Access;
-    try {
-      access = row.policy === null ? "full" : parsePolicy(JSON.parse(row.policy));
-    } catch (err) {
-      return unusable(messageOf(err));
+    let opened = this.#opened.get(accessKeyId);
+    if (opened?.sealed !== row.secret.text || opened.policy !== row.policy) {
+      const secretAccessKey = sealer.open(accessKeyId, row.secret);
+      if (secretAccessKey === undefined) return unusable("its secret was sealed with a key that is not in keys/");
+      try {
+        const access = row.policy === null ? "full" : parsePolicy(JSON.parse(row.policy));
+        opened = { sealed: row.secret.text, policy: row.policy, secretAccessKey, access };
+      } catch (err) {
+        return unusable(messageOf(err));
+      }
+      if (this.#opened.size >= OPENED_KEPT) this.#opened.clear();
+      this.#opened.set(accessKeyId, opened);
     }
+    const { secretAccessKey, access } = opened;
     return { accessKeyId, secretAccessKey, accountId, principalArn: row.principalArn, name, access, expiresAt };
   }
 }

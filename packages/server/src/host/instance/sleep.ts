@@ -1,6 +1,6 @@
 import type { Log } from "../../lib/log.ts";
 import type { Driver } from "../driver/driver.ts";
-import { MAX_LAYERS } from "../snapshot/layer-merge.ts";
+import { TOO_MANY_LAYERS } from "../snapshot/layer-merge.ts";
 import { sealLayers } from "../snapshot/snapshot.ts";
 import { type Cells, createLayer } from "../supply/cell.ts";
 import type { Clone } from "../supply/supply.ts";
@@ -49,7 +49,7 @@ export class Sleep {
   /** Its VMM stands by if that is wanted, else it is ended. */
   async begin(at: At, clone: Clone): Promise<void> {
     const { standbyMs, cells } = this.#deps;
-    if (standbyMs === 0 || clone.layer > MAX_LAYERS) {
+    if (standbyMs === 0 || clone.layer > TOO_MANY_LAYERS) {
       await clone.vmm.kill();
       await sealLayers(await this.#points.open(at.snapshot));
       cells.removeLater(clone.cell);

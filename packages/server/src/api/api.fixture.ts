@@ -8,7 +8,7 @@ import type { LogLine } from "../host/host-client.ts";
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { createLog, type Log } from "../lib/log.ts";
 import type { Admission, Audit } from "./door.ts";
-import type { CheckpointExtensions, Extensions, QuotaExtensions } from "./extensions.ts";
+import type { CheckpointExtensions, Extensions, QuotaExtensions } from "./own/extensions.ts";
 import { type ApiServer, createApiServer, type Limits, type S3Handler } from "./server.ts";
 import { KEY, KEYS, signed } from "./sigv4/signer.fixture.ts";
 import { noThrottle } from "./throttle.fixture.ts";

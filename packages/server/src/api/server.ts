@@ -8,17 +8,17 @@ import { errnoOf, messageOf, TorporError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { MAX_HEADER_BYTES, refusalOf } from "./admission.ts";
 import { createApp } from "./app.ts";
+import { createLogs } from "./aws/logs/logs-service.ts";
+import { registerOperations } from "./aws/operation-routes.ts";
+import { createSts } from "./aws/sts.ts";
 import { createIdentify, limitStrangers } from "./caller.ts";
 import { type Admission, type Audit, createDoor } from "./door.ts";
-import { registerExtensions } from "./extension-routes.ts";
-import type { Extensions } from "./extensions.ts";
-import { createLogs } from "./logs/logs-service.ts";
-import { registerOperations } from "./operation-routes.ts";
+import type { Extensions } from "./own/extensions.ts";
+import { registerExtensions } from "./own/routes.ts";
 import { refuse, refuseSocket } from "./reply-error.ts";
 import { RequestError } from "./request-error.ts";
 import { registerRoot } from "./root-routes.ts";
 import { claimedService } from "./sigv4/authorization.ts";
-import { createSts } from "./sts.ts";
 import type { Throttle } from "./throttle.ts";
 
 /**

@@ -33,7 +33,7 @@ test("docs/operating.md has every quota as it is", () => {
 });
 
 test("docs/errors.md knows every error of the API, and no other", () => {
-  const files = ["packages/server/src/api/wire-errors.ts", "packages/server/src/api/logs/logs-error.ts"];
+  const files = ["packages/server/src/api/wire-errors.ts", "packages/server/src/api/aws/logs/logs-error.ts"];
   const inCode = files.flatMap((file) => read(file).match(/\b[A-Z]\w+Exception\b/g) ?? []);
   const declared = Object.values(OPERATIONS).flatMap((operation) => operation.errors);
   const documented = read("docs/errors.md").match(/\b[A-Z]\w+Exception\b/g) ?? [];

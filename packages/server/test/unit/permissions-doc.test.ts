@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { OPERATIONS, OWN_OPERATIONS, type Permission, type Resource } from "@torpor/protocol";
 import { expect, test } from "vitest";
-import { LOGS_OPERATIONS } from "../../src/api/logs/logs-operations.ts";
+import { LOGS_OPERATIONS } from "../../src/api/aws/logs/logs-operations.ts";
 import { S3_ROUTES } from "../../src/api/s3/route.ts";
 
 /** docs/permissions.md is what the tables of operations say. */

@@ -1,11 +1,16 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
+import type { Clock } from "../lib/clock.ts";
+import { GuestConnections } from "./app/guest-connections.ts";
+import type { EndpointLimits } from "./limits.ts";
 
 /** A client's TLS connection, over all of its requests. */
 export class Connection {
   readonly socket: TLSSocket;
   readonly #gone = new AbortController();
-  /** Requests whose answers are not done. */
+  #guests: GuestConnections | undefined;
+  #turn: Promise<void> = Promise.resolve();
+  /** Requests in HTTP/1.1 whose answers are not done. */
   exchanges = 0;
   /** After a request that two readers could read in two ways, what follows it is nobody's. */
   doubtful = false;
@@ -14,9 +19,9 @@ export class Connection {
 
   constructor(socket: TLSSocket) {
     this.socket = socket;
-    socket.once("close", () => this.#gone.abort());
+    socket.once("close", () => this.#end());
     socket.once("end", () => {
-      if (!this.tunnelled) this.#gone.abort();
+      if (!this.tunnelled) this.#end();
     });
   }
 
@@ -29,14 +34,40 @@ export class Connection {
   get serverName(): string | undefined {
     return this.socket.servername || undefined;
   }
+
+  /** What it has open to apps. */
+  guests({ limits, clock }: { readonly limits: EndpointLimits; readonly clock: Clock }): GuestConnections {
+    this.#guests ??= new GuestConnections(limits, clock);
+    if (this.#gone.signal.aborted) this.#guests[Symbol.dispose]();
+    return this.#guests;
+  }
+
+  /** Requests that come in one go are served one by one: the app must not see a second before it has done the first. */
+  inTurn(serve: () => Promise<void>): Promise<void> {
+    const first = this.exchanges++ === 0;
+    const unlessOver = async (): Promise<void> => {
+      if (!this.doubtful && !this.#gone.signal.aborted) await serve();
+    };
+    // At once when nothing is under way: a fault that Node finds behind the head must not come before its refusal.
+    const turn = (first ? unlessOver() : this.#turn.then(unlessOver)).finally(() => this.exchanges--);
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  #end(): void {
+    this.#gone.abort();
+    this.#guests?.[Symbol.dispose]();
+  }
 }
 
 /** The connections by their sockets, as Node's HTTP server hands us sockets only. */
 export class Connections {
   readonly #known = new WeakMap<Socket, Connection>();
 
-  add(socket: TLSSocket): void {
-    this.#known.set(socket, new Connection(socket));
+  add(socket: TLSSocket): Connection {
+    const connection = new Connection(socket);
+    this.#known.set(socket, connection);
+    return connection;
   }
 
   has(socket: Socket): boolean {

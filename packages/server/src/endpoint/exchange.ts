@@ -1,128 +1,151 @@
 import { randomUUID } from "node:crypto";
-import type { ClientRequest, IncomingMessage, ServerResponse } from "node:http";
+import type { Readable } from "node:stream";
 import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { type AdmissionRules, admit } from "./admission.ts";
-import { askApp } from "./app-request.ts";
-import { answered, beginAnswer, type Linger, lingerOver, refuse, relayInterim } from "./client-answer.ts";
+import type { AppSide } from "./app/app-side.ts";
+import { reachApp } from "./app/reach.ts";
+import type { ClientSide } from "./client/client-side.ts";
 import type { Connection } from "./connection.ts";
-import { type GuestDoor, type GuestStream, openGuestStream } from "./guest-stream.ts";
+import { enterGuest, type GuestDoor, type GuestVisit } from "./guest-visit.ts";
 import type { EndpointLimits } from "./limits.ts";
 import { onAbort } from "./on-abort.ts";
-import { pump } from "./pump.ts";
+import { CutError, pump } from "./pump.ts";
 import { APP_CONNECT_FAILED, MICROVM_CONNECT_FAILED, OUR_FAULT, type Refusal, Refused } from "./refusal.ts";
-import { linesForApp, trailersToRelay } from "./relayed-headers.ts";
-import { type RequestHead, readHead } from "./request-head.ts";
+import { trailersToRelay } from "./relayed-headers.ts";
+import type { RequestHead } from "./request-head.ts";
+import type { Silence } from "./silence.ts";
 
 /** What every request needs. */
 export interface EndpointParts {
   readonly rules: AdmissionRules;
   readonly door: GuestDoor;
+  readonly silence: Silence;
   readonly limits: EndpointLimits;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/**
- * One request and its answer. Each has a connection to the app of its own: a kept one would have to be watched over
- * suspend and resume, and could hand one client's leftovers to the next. Never throws.
- */
-export async function exchange(
-  req: IncomingMessage,
-  res: ServerResponse,
-  connection: Connection,
-  parts: EndpointParts,
-): Promise<void> {
+/** One request and its answer, whatever protocols client and app speak. Never throws. */
+export async function exchange(client: ClientSide, connection: Connection, parts: EndpointParts): Promise<void> {
   const requestId = randomUUID();
-  const linger: Linger = { clock: parts.clock, ms: parts.limits.lingerMs };
-  req.on("error", () => {}); // the connection's end is what counts, and that is watched
-  res.on("error", () => {});
-  if (connection.doubtful) return; // the connection ends with the refusal before this
-  connection.exchanges++;
   try {
-    const head = readHead(req, parts.limits);
+    const head = client.readHead(parts.limits);
     const admission = await admit(head, connection.serverName, false, parts.rules);
-    using guest = await openGuestStream(admission, parts.door, connection.gone);
-    using _ = cutTogether(guest, connection, () => res.headersSent);
-    await relay(req, res, head, guest, requestId, parts);
-    await answered(res, connection.gone);
-    lingerOver(req, linger);
+    using guest = await enterGuest(admission, parts.door, client.gone);
+    await relay(client, head, guest, connection, requestId, parts);
+    client.linger();
   } catch (err) {
-    if (connection.gone.aborted) connection.socket.destroy();
-    else {
-      const refusal = refusalFor(err, requestId, parts.log);
-      if (refusal.close) connection.doubtful = true;
-      refuse(req, res, refusal, linger);
-    }
-    await answered(res, connection.gone);
-  } finally {
-    connection.exchanges--;
+    if (client.gone.aborted) client.cut();
+    else client.refuse(refusalFor(err, requestId, parts.log));
+    await client.answered();
   }
 }
 
 async function relay(
-  req: IncomingMessage,
-  res: ServerResponse,
+  client: ClientSide,
   head: RequestHead,
-  guest: GuestStream,
+  guest: GuestVisit,
+  connection: Connection,
   requestId: string,
   parts: EndpointParts,
 ): Promise<void> {
-  const touch = (): void => guest.visit.touch();
+  using cut = new Cut(guest, client);
+  using sound = parts.silence.listen(() => cut.all());
+  const touch = (): void => {
+    guest.touch();
+    sound.heard();
+  };
   touch();
-  const forApp = { method: head.method, target: head.target, lines: linesForApp(head, requestId, undefined) };
-  const asked = askApp(guest.stream, forApp, parts.limits, (info) => relayInterim(req, res, info));
+  const { limits } = parts;
   const uploading = new AbortController();
-  // Runs beside the answer: apps may answer before they have read everything, or while they read.
-  void upload(req, asked.body, head, touch, uploading.signal);
   try {
-    const answer = await asked.answer;
+    using app = await reachApp(head, {
+      guest,
+      kept: connection.guests(parts),
+      limits,
+      requestId,
+      signal: client.gone,
+      onInterim: (status, lines) => client.interim(status, lines),
+      onTry: (tried) => cut.set(tried),
+    });
+    // Runs beside the answer: apps may answer before they have read everything, or while they read.
+    if (head.body !== "none") void upload(client, app, head, touch, uploading.signal);
+    const answer = await app.answer;
     touch();
     if (answer.kind === "switched") throw new Refused(APP_CONNECT_FAILED, "the app switched protocols unasked");
-    beginAnswer(res, answer.message);
-    await pump(answer.message, res, touch);
-    if (res.chunkedEncoding) res.addTrailers(trailersToRelay(answer.message.rawTrailers));
-    res.end();
+    const to = client.begin(answer);
+    if (answer.bodiless) await drained(answer.body);
+    else await pump(answer.body, to, touch);
+    if (!answer.bodiless && !answer.whole()) throw new CutError("the app broke off its answer");
+    client.end(answer.mayTrail ? trailersToRelay(answer.trailers()) : []);
+    await client.answered();
   } catch (err) {
-    if (res.headersSent || !guest.visit.closing.aborted) throw err;
-    throw new Refused(MICROVM_CONNECT_FAILED, "the microvm left RUNNING", { cause: err });
+    throw client.begun ? err : failureOf(guest, err);
   } finally {
     uploading.abort();
   }
 }
 
+/** Resolves when the body, which has nothing in it, is over: before that the connection is fit for no other request. */
+function drained(body: Readable): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (body.readableEnded || body.destroyed) resolve();
+  else body.once("end", resolve).once("close", resolve).resume();
+  return promise;
+}
+
 /** Never throws: when the app does not take the body, its answer says so or fails; when the client breaks off, all ends. */
 async function upload(
-  req: IncomingMessage,
-  body: ClientRequest,
+  client: ClientSide,
+  app: AppSide,
   head: RequestHead,
   touch: () => void,
   signal: AbortSignal,
 ): Promise<void> {
   try {
-    if (head.body !== "none") await pump(req, body, touch, signal);
-    if (head.body === "chunked") body.addTrailers(trailersToRelay(req.rawTrailers));
-    body.end();
+    await pump(client.body, app.body, touch, signal);
+    if (!client.whole) return; // the client has gone, which cuts the way to the app
+    app.endBody(head.body === "chunked" ? trailersToRelay(client.trailers()) : []);
   } catch {
     // see above
   }
 }
 
 /**
- * A client that goes cuts the guest's stream; a microvm that leaves RUNNING cuts both, but for a client who has had
+ * A client that goes cuts the way to the app; a microvm that leaves RUNNING cuts both, but for a client who has had
  * nothing of an answer yet and can still be told.
  */
-export function cutTogether(guest: GuestStream, connection: Connection, begun: () => boolean): Disposable {
-  const stack = new DisposableStack();
-  stack.use(onAbort(connection.gone, () => guest.stream.destroy()));
-  stack.use(
-    onAbort(guest.visit.closing, () => {
-      if (begun()) connection.socket.destroy();
-      guest.stream.destroy();
-    }),
-  );
-  return stack;
+export class Cut implements Disposable {
+  readonly #client: ClientSide;
+  readonly #stack = new DisposableStack();
+  #app: Pick<AppSide, "abort"> | undefined;
+
+  constructor(guest: Pick<GuestVisit, "closing">, client: ClientSide) {
+    this.#client = client;
+    this.#stack.use(onAbort(client.gone, () => this.#app?.abort()));
+    this.#stack.use(onAbort(guest.closing, () => this.all()));
+  }
+
+  set(app: AppSide): void {
+    this.#app = app;
+  }
+
+  all(): void {
+    if (this.#client.begun) this.#client.cut();
+    this.#app?.abort();
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack.dispose();
+  }
+}
+
+/** Why an app did not answer: it may have been taken from it. */
+export function failureOf(guest: Pick<GuestVisit, "closing">, err: unknown): unknown {
+  if (!guest.closing.aborted) return err;
+  return new Refused(MICROVM_CONNECT_FAILED, "the microvm left RUNNING", { cause: err });
 }
 
 /** The one place that turns failures into answers. */

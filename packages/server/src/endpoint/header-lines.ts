@@ -19,3 +19,18 @@ export function listOf(lines: HeaderLines, name: string): string[] {
     .map((member) => member.trim())
     .filter((member) => member !== "");
 }
+
+/** As Node takes trailers. */
+export function pairsOf(lines: HeaderLines): [name: string, value: string][] {
+  return [...linesOf(lines)].map(([name, value]) => [name, value]);
+}
+
+/** For those of Node's functions that take no lines. Names are to be in lower case. */
+export function groupsOf(lines: HeaderLines): Record<string, string[]> {
+  const groups: Record<string, string[]> = Object.create(null);
+  for (const [name, value] of linesOf(lines)) {
+    groups[name] ??= [];
+    groups[name].push(value);
+  }
+  return groups;
+}

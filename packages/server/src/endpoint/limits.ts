@@ -11,10 +11,22 @@ export interface EndpointLimits {
   readonly enterTimeoutMs: number;
   /** How long the guest may take to accept a connection. */
   readonly connectTimeoutMs: number;
-  /** Client connections, with and without a valid token. */
+  /** Client connections, with and without a valid token: all, and of one address (of IPv6, one /64). */
   readonly maxConnections: number;
+  readonly maxConnectionsPerAddress: number;
+  /** Requests that a client may send in HTTP/1.1 before it has the answer to the first of them. */
+  readonly maxPipelined: number;
+  /** Requests of one HTTP/2 connection at once. */
+  readonly http2MaxStreams: number;
+  /** Bytes of one HTTP/2 request that may be on their way unread; a connection has four times as many. */
+  readonly http2WindowBytes: number;
   /** Requests and upgraded connections of one microvm at once, those that wait for it included. */
   readonly maxConnectionsPerMicrovm: number;
+  /** Connections to one port of a guest that a client's connection keeps for its next requests, and for how long. */
+  readonly maxKeptConnections: number;
+  readonly keptConnectionMs: number;
+  /** How long an exchange or a tunnel may be without a byte in either direction. */
+  readonly silenceMs: number;
   /** Interim (1xx) answers of an app to one request. */
   readonly maxInterimAnswers: number;
   /** How long a tunnel with one side closed may be silent. */
@@ -31,7 +43,14 @@ export const DEFAULT_LIMITS: EndpointLimits = {
   enterTimeoutMs: 60_000,
   connectTimeoutMs: 10_000,
   maxConnections: 10_000,
+  maxConnectionsPerAddress: 1000,
+  maxPipelined: 32,
+  http2MaxStreams: 128,
+  http2WindowBytes: 1024 * 1024,
   maxConnectionsPerMicrovm: 128,
+  maxKeptConnections: 8,
+  keptConnectionMs: 1000,
+  silenceMs: 3_600_000,
   maxInterimAnswers: 16,
   halfClosedTimeoutMs: 60_000,
   lingerMs: 2_000,

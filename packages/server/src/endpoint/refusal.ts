@@ -7,7 +7,7 @@ export interface Refusal {
   readonly error?: "UNAUTHORIZED" | "APP_CONNECT_FAILED" | "MICROVM_CONNECT_FAILED";
   readonly retryAfterSeconds?: number;
   /** The request's framing is in doubt, so nothing after it on the connection can be trusted. */
-  readonly close?: true;
+  readonly close?: true | undefined;
 }
 
 const unauthorized = (body: string): Refusal => ({ status: 403, body, error: "UNAUTHORIZED" });

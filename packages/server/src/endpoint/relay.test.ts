@@ -358,18 +358,6 @@ test("bytes count as activity, in either direction", async () => {
   await once(message, "end");
 });
 
-test("requests of one connection each have a guest connection of their own", async () => {
-  const ports = new Set<number | undefined>();
-  await using _ = await http((req, res) => {
-    ports.add(req.socket.remotePort);
-    res.end(String(ports.size));
-  });
-  const one = `GET / HTTP/1.1\r\nHost: ${hostOf(vm)}\r\nX-aws-proxy-auth: ${token}\r\n`;
-  const text = await raw(`${one}\r\n${one}\r\n${one}Connection: close\r\n\r\n`);
-  expect(text.match(/HTTP\/1.1 200 OK/g)).toHaveLength(3);
-  expect(ports.size).toBe(3);
-});
-
 test("HTTP/1.0 clients get an answer that ends with the connection", async () => {
   await using _ = await http((_req, res) => {
     res.write("a");

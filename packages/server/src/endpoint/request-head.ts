@@ -5,9 +5,12 @@ import { HEADER_TOO_LARGE, MALFORMED, Refused } from "./refusal.ts";
 
 /** A request's head after every check that needs neither a token nor a microvm. */
 export interface RequestHead {
+  /** The client's HTTP: 1 stands for 1.0, too. */
+  readonly version: 1 | 2;
   readonly method: string;
   /** Path and query as they were sent; `*` for OPTIONS. */
   readonly target: string;
+  /** As in HTTP/1.1, framing included. */
   readonly lines: HeaderLines;
   /** Lower case, without port and trailing dot. */
   readonly host: string;
@@ -29,7 +32,7 @@ export function readHead(req: IncomingMessage, limits: Pick<EndpointLimits, "max
   // Absolute form is for proxies that the client chose; a second host in the request line only invites confusion.
   if (!target.startsWith("/") && !(target === "*" && method === "OPTIONS"))
     throw malformed("not an origin-form target");
-  return { method, target, lines, host: hostOf(lines), body: bodyOf(req) };
+  return { version: 1, method, target, lines, host: hostOf(lines), body: bodyOf(req) };
 }
 
 /** The first label of a name directly below the domain. */
@@ -42,9 +45,14 @@ export function labelOf(host: string, domain: string): string | undefined {
 
 function hostOf(lines: HeaderLines): string {
   const hosts = valuesOf(lines, "host");
-  const name = HOST.exec(hosts[0] ?? "")?.[1];
+  const name = hostNameOf(hosts[0] ?? "");
   if (hosts.length !== 1 || name === undefined) throw malformed("not exactly one valid Host");
-  return name.toLowerCase().replace(/\.$/, "");
+  return name;
+}
+
+/** The name in a Host: lower case, without port and trailing dot; undefined when it is none. */
+export function hostNameOf(host: string): string | undefined {
+  return HOST.exec(host)?.[1]?.toLowerCase().replace(/\.$/, "");
 }
 
 function bodyOf(req: IncomingMessage): RequestHead["body"] {

@@ -140,9 +140,7 @@ test("a server that does not listen has no address and closes at once", async ()
   await server.close();
 });
 
-test("HTTP/1.1 is negotiated, and old TLS is not", async () => {
-  const socket = await connectRaw(bench, hostOf(vm));
-  socket.destroy();
+test("HTTP/2 is preferred, HTTP/1.1 negotiated, and old TLS is not", async () => {
   const dial = (options: object) =>
     tlsConnect({
       host: "127.0.0.1",
@@ -151,10 +149,17 @@ test("HTTP/1.1 is negotiated, and old TLS is not", async () => {
       ca: bench.ca,
       ...options,
     });
-  const both = dial({ ALPNProtocols: ["h2", "http/1.1"] });
-  await once(both, "secureConnect");
-  expect(both.alpnProtocol).toBe("http/1.1");
-  both.destroy();
+  for (const [offered, chosen] of [
+    [["http/1.1", "h2"], "h2"],
+    [["http/1.1"], "http/1.1"],
+    [undefined, false],
+  ] as const) {
+    const socket = dial({ ALPNProtocols: offered });
+    await once(socket, "secureConnect");
+    expect(socket.alpnProtocol).toBe(chosen);
+    socket.destroy();
+  }
+  await expect(once(dial({ ALPNProtocols: ["h3"] }), "secureConnect")).rejects.toThrow(/no application protocol/);
   await expect(once(dial({ maxVersion: "TLSv1.1", minVersion: "TLSv1" }), "secureConnect")).rejects.toThrow();
 });
 

@@ -2,19 +2,22 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
 import type { EndpointGate } from "../control/endpoint-gate.ts";
 import type { TokenService } from "../control/token/token.ts";
 import type { Clock } from "../lib/clock.ts";
 import { errnoOf, messageOf, TorporError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { EndpointCertificates } from "./authority.ts";
-import { rawRefusal, refuse } from "./client-answer.ts";
+import { Http1Client, type Linger, rawRefusal } from "./client/http1-client.ts";
+import { acceptHttp2 } from "./client/http2-session.ts";
 import { type Connection, Connections } from "./connection.ts";
 import { type EndpointParts, exchange } from "./exchange.ts";
 import { DEFAULT_LIMITS, type EndpointLimits } from "./limits.ts";
-import { Places } from "./places.ts";
+import { clientOf, Places } from "./places.ts";
 import { EXPECTATION_FAILED, HEADER_TIMEOUT, HEADER_TOO_LARGE, MALFORMED, type Refusal } from "./refusal.ts";
 import { mayUpgrade } from "./request-head.ts";
+import { Silence } from "./silence.ts";
 import { tunnel } from "./tunnel.ts";
 
 export interface EndpointOptions {
@@ -47,27 +50,30 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   const parts: EndpointParts = {
     rules: { domain, tokens, gate },
     door: { gate, places: new Places(limits.maxConnectionsPerMicrovm), clock, limits },
+    silence: new Silence(clock, limits.silenceMs),
     limits,
     clock,
     log,
   };
+  const linger: Linger = { clock, ms: limits.lingerMs };
   const connections = new Connections();
+  const addresses = new Places(limits.maxConnectionsPerAddress);
   const sockets = new Set<Socket>();
   const running = new Set<Promise<void>>();
-  const run = (socket: Socket, serve: (connection: Connection) => Promise<void>): void => {
+  const run = (socket: Socket, serve: (connection: Connection) => Promise<void>): Promise<void> => {
     const work = serve(connections.of(socket)).catch((err: unknown) => {
       log.error({ err }, "endpoint connection failed");
       socket.destroy();
     });
     running.add(work);
-    void work.finally(() => running.delete(work));
+    return work.finally(() => running.delete(work));
   };
 
   const server = createServer({
     key: tls.current.key,
     cert: tls.current.certificate,
     minVersion: "TLSv1.2",
-    ALPNProtocols: ["http/1.1"],
+    ALPNProtocols: ["h2", "http/1.1"],
     handshakeTimeout: limits.headerTimeoutMs,
     insecureHTTPParser: false,
     requireHostHeader: false, // ours checks it, and answers in our words
@@ -84,22 +90,45 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   server.maxHeadersCount = 0; // at a limit Node drops lines without a word, framing included; we count them ourselves
   server.maxConnections = limits.maxConnections;
 
-  server.on("connection", (socket: Socket) => {
+  server.prependListener("connection", (socket: Socket) => {
+    const place = addresses.take(clientOf(socket.remoteAddress));
+    if (place === undefined) {
+      socket.destroy();
+      return;
+    }
     sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
+    socket.once("close", () => {
+      sockets.delete(socket);
+      place[Symbol.dispose]();
+    });
   });
-  server.prependListener("secureConnection", (socket) => connections.add(socket));
-  const onRequest = (req: IncomingMessage, res: ServerResponse): void =>
-    run(req.socket, (connection) => exchange(req, res, connection, parts));
+  // The handshake has chosen a protocol: HTTP/1.1 is Node's server's own, as it would be without us.
+  const [serveHttp1] = server.listeners("secureConnection") as ((this: unknown, socket: TLSSocket) => void)[];
+  server.removeAllListeners("secureConnection");
+  server.on("secureConnection", (socket) => {
+    const connection = connections.add(socket);
+    if (socket.alpnProtocol !== "h2") serveHttp1?.call(server, socket);
+    else acceptHttp2(connection, limits, clock, (client) => run(socket, () => exchange(client, connection, parts)));
+  });
+  const onHttp1 = (serve: (client: Http1Client, connection: Connection) => Promise<void>) => {
+    return (req: IncomingMessage, res: ServerResponse): void => {
+      const connection = connections.of(req.socket);
+      const client = new Http1Client(req, res, connection, linger);
+      if (connection.exchanges >= limits.maxPipelined) client.cut();
+      else void run(req.socket, () => connection.inTurn(() => serve(client, connection)));
+    };
+  };
+  const onRequest = onHttp1((client, connection) => exchange(client, connection, parts));
   server.on("request", onRequest);
   server.on("checkContinue", onRequest);
-  server.on("checkExpectation", (req: IncomingMessage, res: ServerResponse) =>
-    refuse(req, res, EXPECTATION_FAILED, { clock, ms: limits.lingerMs }),
+  server.on(
+    "checkExpectation",
+    onHttp1(async (client) => client.refuse(EXPECTATION_FAILED)),
   );
   server.on("connect", (_req: IncomingMessage, socket: Duplex) => refuseRaw(socket, MALFORMED));
-  server.on("upgrade", (req: IncomingMessage, _socket: Duplex, first: Buffer) =>
-    run(req.socket, (connection) => tunnel(req, first, connection, parts)),
-  );
+  server.on("upgrade", (req: IncomingMessage, _socket: Duplex, first: Buffer) => {
+    void run(req.socket, (connection) => tunnel(req, first, connection, parts));
+  });
   server.on("clientError", (err: Error, socket: Duplex) => {
     log.debug({ code: errnoOf(err) }, "endpoint request malformed");
     refuseRaw(socket, parserRefusal(errnoOf(err)));

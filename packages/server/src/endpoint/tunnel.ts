@@ -4,15 +4,14 @@ import type { Socket } from "node:net";
 import type { Duplex, Writable } from "node:stream";
 import type { Clock } from "../lib/clock.ts";
 import { admit } from "./admission.ts";
-import { askApp } from "./app-request.ts";
-import { answered, beginAnswer, refuse, relayInterim } from "./client-answer.ts";
+import { askHttp1 } from "./app/http1-app.ts";
+import { Http1Client } from "./client/http1-client.ts";
 import type { Connection } from "./connection.ts";
-import { cutTogether, type EndpointParts, refusalFor } from "./exchange.ts";
-import { openGuestStream } from "./guest-stream.ts";
+import { Cut, type EndpointParts, failureOf, refusalFor } from "./exchange.ts";
+import { enterGuest } from "./guest-visit.ts";
 import { type HeaderLines, linesOf, listOf } from "./header-lines.ts";
 import { pump } from "./pump.ts";
 import { linesForApp, linesForUpgradedClient } from "./relayed-headers.ts";
-import { readHead } from "./request-head.ts";
 
 /**
  * A request to switch protocols, a WebSocket's mostly: after the app's 101 the bytes of both sides are passed on as they
@@ -34,36 +33,46 @@ export async function tunnel(
   connection.exchanges++;
   socket.setTimeout(0);
   const res = answerOn(req, connection);
+  const client = new Http1Client(req, res, connection, { clock: parts.clock, ms: parts.limits.lingerMs });
   const early = new EarlyBytes(socket, first);
   try {
-    const head = readHead(req, parts.limits);
+    const head = client.readHead(parts.limits);
     const admission = await admit(head, connection.serverName, true, parts.rules);
-    using guest = await openGuestStream(admission, parts.door, connection.gone);
-    using _ = cutTogether(guest, connection, () => true);
-    const touch = (): void => guest.visit.touch();
+    using guest = await enterGuest(admission, parts.door, client.gone);
+    using cut = new Cut(guest, client);
+    using sound = parts.silence.listen(() => socket.destroy());
+    const touch = (): void => {
+      guest.touch();
+      sound.heard();
+    };
     touch();
+    const stream = await guest.connect(client.gone);
     const lines = linesForApp(head, requestId, listOf(head.lines, "upgrade").join(", "));
-    const asked = askApp(guest.stream, { ...head, lines }, parts.limits, (info) => relayInterim(req, res, info));
-    asked.body.end();
-    const answer = await asked.answer;
+    const onInterim = (status: number, info: HeaderLines): void => client.interim(status, info);
+    using app = askHttp1({ stream, reused: false }, { ...head, lines }, parts.limits, onInterim);
+    cut.set(app);
+    app.endBody([]);
+    const answer = await app.answer.catch((err: unknown) => {
+      throw failureOf(guest, err);
+    });
     touch();
     if (answer.kind === "answered") {
-      beginAnswer(res, answer.message);
-      await pump(answer.message, res, touch);
-      res.end();
-      await answered(res, connection.gone);
+      const to = client.begin(answer);
+      await pump(answer.body, to, touch);
+      client.end([]);
+      await client.answered();
       return;
     }
     res.detachSocket(socket);
     connection.tunnelled = true;
-    socket.write(headOf(linesForUpgradedClient(answer.message.rawHeaders, head.lines)), "latin1");
+    socket.write(headOf(linesForUpgradedClient(answer.lines, head.lines)), "latin1");
     if (answer.first.length > 0) socket.write(answer.first);
     for (const chunk of early.take()) answer.stream.write(chunk);
     await join(socket, answer.stream, touch, parts.clock, parts.limits.halfClosedTimeoutMs);
   } catch (err) {
     if (connection.tunnelled || connection.gone.aborted) socket.destroy();
-    else refuse(req, res, refusalFor(err, requestId, parts.log), { clock: parts.clock, ms: parts.limits.lingerMs });
-    await answered(res, connection.gone);
+    else client.refuse(refusalFor(err, requestId, parts.log));
+    await client.answered();
   } finally {
     connection.exchanges--;
   }

@@ -3,15 +3,24 @@ import { type EndpointGate, GateError, type Visit } from "../control/endpoint-ga
 import { ConnectError } from "../host/host-client.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Admission } from "./admission.ts";
+import { Deadline } from "./deadline.ts";
 import type { EndpointLimits } from "./limits.ts";
 import { onAbort } from "./on-abort.ts";
 import type { Places } from "./places.ts";
 import { APP_CONNECT_FAILED, MICROVM_CONNECT_FAILED, Refused, TOO_MANY_CONNECTIONS } from "./refusal.ts";
 
-/** A connection to the app, with the visit and the place that it stands on. Disposing of it ends all three. */
-export interface GuestStream extends Disposable {
-  readonly stream: Duplex;
-  readonly visit: Pick<Visit, "touch" | "closing">;
+/** A microvm that takes traffic, with the place that the request has in it. Disposing of it leaves both. */
+export interface GuestVisit extends Disposable {
+  readonly microvmId: string;
+  readonly port: number;
+  touch(): void;
+  /** Aborted when the microvm leaves RUNNING. */
+  readonly closing: AbortSignal;
+  /**
+   * A new connection to the port; it is the caller's, and outlives the visit.
+   * @throws Refused; the signal's reason when it has aborted
+   */
+  connect(signal: AbortSignal): Promise<Duplex>;
 }
 
 export interface GuestDoor {
@@ -22,25 +31,25 @@ export interface GuestDoor {
 }
 
 /**
- * Waits for the microvm as long as the limits allow, waking it if need be, and connects to the port.
+ * Waits for the microvm as long as the limits allow, waking it if need be.
  * @throws Refused; the signal's reason when the client is gone
  */
-export async function openGuestStream(to: Admission, door: GuestDoor, signal: AbortSignal): Promise<GuestStream> {
+export async function enterGuest(to: Admission, door: GuestDoor, signal: AbortSignal): Promise<GuestVisit> {
   using undo = new DisposableStack();
   const place = door.places.take(to.microvmId);
   if (place === undefined) throw new Refused(TOO_MANY_CONNECTIONS, "the microvm has no connections left");
   undo.use(place);
-
   const visit = await enter(to, door, signal);
   undo.defer(() => visit.leave());
-  const stream = await connect(to, visit, door, signal);
-  undo.defer(() => stream.destroy());
-  stream.on("error", () => {}); // whoever reads or writes it hears of it; between two of them nobody does
-  signal.throwIfAborted();
-  if (visit.closing.aborted) throw new Refused(MICROVM_CONNECT_FAILED, "the microvm left RUNNING");
-
   const owned = undo.move();
-  return { stream, visit, [Symbol.dispose]: () => owned.dispose() };
+  return {
+    microvmId: to.microvmId,
+    port: to.port,
+    touch: () => visit.touch(),
+    closing: visit.closing,
+    connect: (connecting) => connect(to, visit, door, connecting),
+    [Symbol.dispose]: () => owned.dispose(),
+  };
 }
 
 async function enter(to: Admission, door: GuestDoor, signal: AbortSignal): Promise<Visit> {
@@ -58,8 +67,9 @@ async function enter(to: Admission, door: GuestDoor, signal: AbortSignal): Promi
 async function connect(to: Admission, visit: Visit, door: GuestDoor, signal: AbortSignal): Promise<Duplex> {
   using deadline = new Deadline(door.clock, door.limits.connectTimeoutMs, signal);
   using _ = onAbort(visit.closing, () => deadline.abort());
+  let stream: Duplex;
   try {
-    return await visit.connect(to.port, deadline.signal);
+    stream = await visit.connect(to.port, deadline.signal);
   } catch (err) {
     signal.throwIfAborted();
     if (deadline.passed || visit.closing.aborted)
@@ -68,32 +78,9 @@ async function connect(to: Admission, visit: Visit, door: GuestDoor, signal: Abo
     const refusal = err.reason === "refused" ? APP_CONNECT_FAILED : MICROVM_CONNECT_FAILED;
     throw new Refused(refusal, `guest: ${err.reason}`, { cause: err });
   }
-}
-
-/** Aborts with the outer signal, or after a time. */
-class Deadline implements Disposable {
-  readonly #controller = new AbortController();
-  readonly #stack = new DisposableStack();
-  passed = false;
-
-  constructor(clock: Clock, ms: number, outer: AbortSignal) {
-    this.#stack.use(onAbort(outer, (reason) => this.#controller.abort(reason)));
-    const cancel = clock.after(ms, () => {
-      this.passed = true;
-      this.#controller.abort(new DOMException("the endpoint's deadline passed", "TimeoutError"));
-    });
-    this.#stack.defer(cancel);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  abort(): void {
-    this.#controller.abort();
-  }
-
-  [Symbol.dispose](): void {
-    this.#stack.dispose();
-  }
+  stream.on("error", () => {}); // whoever reads or writes it hears of it; between two of them nobody does
+  if (!signal.aborted && !visit.closing.aborted) return stream;
+  stream.destroy();
+  signal.throwIfAborted();
+  throw new Refused(MICROVM_CONNECT_FAILED, "the microvm left RUNNING");
 }

@@ -49,7 +49,7 @@ export async function serve(
     log,
   });
   const blobs: BlobSource = config.s3Endpoint ? rooms.use(s3BlobSource(externalS3(config))) : fileBlobSource(objects);
-  const tokens = await openTokenService(join(config.dataDir, "keys", "endpoint-tokens.json"), clock, log);
+  const tokens = rooms.use(await openTokenService(join(config.dataDir, "keys", "endpoint-tokens.json"), clock, log));
   const sealer = await Sealer.open(join(config.dataDir, "keys", "access-keys.json"), clock);
   const trail = await AuditTrail.open({
     folder: join(config.dataDir, "audit"),

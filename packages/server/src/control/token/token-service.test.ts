@@ -1,9 +1,9 @@
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { CompactEncrypt, CompactSign } from "jose";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Clock } from "../../lib/clock.ts";
 import { TorporError } from "../../lib/errors.ts";
 import { createLog } from "../../lib/log.ts";
@@ -21,8 +21,12 @@ class SteppedClock implements Clock {
   monotonic(): number {
     return this.time;
   }
-  after(): () => void {
-    throw new Error("the token service sets no timers");
+  timer: (() => void) | undefined;
+  after(_ms: number, callback: () => void): () => void {
+    this.timer = callback;
+    return () => {
+      this.timer = undefined;
+    };
   }
 }
 
@@ -244,6 +248,69 @@ test("a rotation drops keys whose tokens have all ended", async () => {
   await tokens.rotate();
   expect((await ring()).keys).toHaveLength(2);
   expect((await ring()).keys.map((key) => key.id)).not.toContain(first);
+});
+
+test("keys are rotated by age, and old ones verify until their tokens have ended", async () => {
+  const ids = async (): Promise<string[]> => (await ring()).keys.map(({ id }) => id);
+  const [first = ""] = await ids();
+  const pass = async (minutes: number): Promise<void> => {
+    clock.time += minutes * MINUTE;
+    const { timer } = clock;
+    clock.timer = undefined;
+    timer?.();
+    await vi.waitFor(() => expect(clock.timer).toBeDefined()); // it has looked, and will look again
+  };
+  await pass(23 * 60);
+  expect(await ids()).toEqual([first]);
+  const late = claims({ expiresAt: new Date(clock.time + 60 * MINUTE) });
+  const token = await tokens.mint(late);
+  await pass(60 - 1);
+  expect(await tokens.verify(token)).toEqual(late);
+  await pass(1);
+  expect(await tokens.verify(token)).toBe("invalid"); // its own end, not its key's
+  const [kept, second] = await ids();
+  expect(kept).toBe(first);
+  const again = claims({ expiresAt: new Date(clock.time + 60 * MINUTE) });
+  const next = await tokens.mint(again);
+  expect(JSON.parse(Buffer.from(next.split(".")[0] ?? "", "base64url").toString())).toMatchObject({ kid: second });
+  await pass(24 * 60);
+  expect(await ids()).toEqual([second, expect.any(String)]);
+  tokens[Symbol.dispose]();
+  expect(clock.timer).toBeUndefined();
+});
+
+test("a key that became old while no server ran is rotated at the start", async () => {
+  const token = await tokens.mint(claims({ expiresAt: new Date(clock.time + 25 * 60 * MINUTE) }));
+  tokens[Symbol.dispose]();
+  clock.time += 24 * 60 * MINUTE;
+  using reopened = await openTokenService(keyFile, clock, log);
+  expect((await ring()).keys).toHaveLength(2);
+  expect(await reopened.verify(token)).toMatchObject({ kind: "http" });
+});
+
+test("a clock that was wrong does not keep a key for ever; one that steps does not end tokens before their time", async () => {
+  const token = await tokens.mint(claims());
+  clock.time -= 10 * MINUTE;
+  expect(await tokens.verify(token)).toMatchObject({ kind: "http" });
+  clock.time += 39 * MINUTE;
+  expect(await tokens.verify(token)).toMatchObject({ kind: "http" });
+  clock.time += MINUTE;
+  expect(await tokens.verify(token)).toBe("invalid");
+  clock.time -= 365 * 24 * 60 * MINUTE; // the keys are from a year ahead
+  using reopened = await openTokenService(keyFile, clock, log);
+  expect((await ring()).keys).toHaveLength(2);
+  expect(await reopened.verify(await reopened.mint(claims()))).toMatchObject({ kind: "http" });
+});
+
+test("a rotation that cannot be written down leaves the old key in use, and is tried again", async () => {
+  await rm(keyFile);
+  await mkdir(keyFile); // nothing can take its place
+  clock.time += 24 * 60 * MINUTE;
+  const { timer } = clock;
+  clock.timer = undefined;
+  timer?.();
+  await vi.waitFor(() => expect(clock.timer).toBeDefined());
+  expect(await tokens.verify(await tokens.mint(claims()))).toMatchObject({ kind: "http" });
 });
 
 test("a damaged or readable key file is refused with its name, not replaced and not quoted", async () => {

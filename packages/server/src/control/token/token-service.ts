@@ -12,20 +12,25 @@ export const MAX_TOKEN_LENGTH = 8192;
 /** Retired keys stay for as long as a token of theirs may live: the longest lifetime, and some for clocks that differ. */
 const RETIRED_KEY_LIFE_MS = 2 * 60 * 60 * 1000;
 
+/** A key encrypts for so long: what somebody who has got hold of one can do with it has an end. */
+const KEY_LIFE_MS = 24 * 60 * 60 * 1000;
+const LOOK_EVERY_MS = 60 * 60 * 1000;
+
 const ALG = "dir";
 const ENC = "A256GCM";
 // header . no encrypted key . 96-bit IV . ciphertext . 128-bit tag
 const SHAPE = /^([A-Za-z0-9_-]{1,512})\.\.([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{22})$/;
 const KEY_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-export interface RotatingTokenService extends TokenService {
+/** Disposing of it ends the rotation by age. */
+export interface RotatingTokenService extends TokenService, Disposable {
   /** New tokens get a new key from now on; those that are out stay valid. */
   rotate(): Promise<void>;
 }
 
 /**
  * Endpoint tokens: JWE compact, direct encryption with A256GCM and nothing else, the key named by `kid`. The keys live
- * in `keyFile` (mode 0600), which is made at the first start.
+ * in `keyFile` (mode 0600), which is made at the first start. A key that has become old makes way for a new one.
  * @throws TorporError when the key file cannot be used
  */
 export async function openTokenService(keyFile: string, clock: Clock, log: Log): Promise<RotatingTokenService> {
@@ -64,7 +69,35 @@ export async function openTokenService(keyFile: string, clock: Clock, log: Log):
     log.info({ keys: next.length, keyId: newest(next).id }, "token key rotated");
   }
 
-  return { mint, verify, rotate };
+  /** Also when a clock that was wrong says that the newest is of a far future: it would never become old. */
+  const isDue = (): boolean => Math.abs(clock.now() - newest(ring).createdAt.getTime()) >= KEY_LIFE_MS;
+  const rotateIfDue = async (): Promise<void> => {
+    try {
+      if (isDue()) await rotate();
+    } catch (err) {
+      log.error({ err, keyFile }, "token key not rotated, the old one stays in use");
+    }
+  };
+  let cancel = (): void => {};
+  let disposed = false;
+  const schedule = (): void => {
+    cancel = clock.after(LOOK_EVERY_MS, () => {
+      void rotateIfDue().finally(() => {
+        if (!disposed) schedule();
+      });
+    });
+  };
+  await rotateIfDue();
+  schedule();
+  return {
+    mint,
+    verify,
+    rotate,
+    [Symbol.dispose]: () => {
+      disposed = true;
+      cancel();
+    },
+  };
 }
 
 /** The key that the token names; undefined when its outside is not that of one of our tokens. */

@@ -2,8 +2,11 @@ import type { Duplex } from "node:stream";
 
 /** What user traffic needs of the control plane: the endpoint knows nothing else of it. */
 export interface EndpointGate {
-  /** What is behind an endpoint label, terminated microvms included for as long as they are listed. */
-  find(label: string): Promise<Door | undefined>;
+  /**
+   * How the microvm is seen from outside, terminated ones included for as long as they are listed. Not by the name that
+   * was asked for: whether there is such a name would show in how long the look takes.
+   */
+  find(microvmId: string): Promise<Door | undefined>;
   /**
    * A microvm that can take traffic: a pending one is waited for, a suspended one is resumed if its policy says so.
    * Many callers at once cause one resume.
@@ -12,9 +15,9 @@ export interface EndpointGate {
   enter(microvmId: string, signal: AbortSignal): Promise<Visit>;
 }
 
-/** A microvm as it is seen from outside: its ingress connectors say what they let in. */
+/** A microvm as it is seen from outside: its name there, and what its ingress connectors let in. */
 export interface Door {
-  readonly microvmId: string;
+  readonly label: string;
   readonly http: boolean;
   readonly shell: boolean;
 }

@@ -35,12 +35,12 @@ export class Gate implements EndpointGate {
     this.#deps = deps;
   }
 
-  async find(label: string): Promise<Door | undefined> {
+  async find(microvmId: string): Promise<Door | undefined> {
     const { fleet, store } = this.#deps;
-    const vm = fleet.byLabel(label)?.vm ?? (await store.microvms.findByLabel(label));
+    const vm = fleet.get(microvmId)?.vm ?? (await store.microvms.find(microvmId));
     if (!vm) return undefined;
     const { ingressConnectors } = vm.spec;
-    return { microvmId: vm.id, http: admitsHttp(ingressConnectors), shell: admitsShell(ingressConnectors) };
+    return { label: vm.label, http: admitsHttp(ingressConnectors), shell: admitsShell(ingressConnectors) };
   }
 
   async enter(microvmId: string, signal: AbortSignal): Promise<Visit> {

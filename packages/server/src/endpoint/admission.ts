@@ -45,10 +45,11 @@ export async function admit(
   const claims = await rules.tokens.verify(token);
   if (claims === "garbled") throw new Refused(MISSING_AUTHENTICATION, "what should be the token is none");
   if (claims === "invalid") throw new Refused(AUTHENTICATION_FAILED, "the token is not valid");
-  const door = label === undefined ? undefined : await rules.gate.find(label);
-  if (door === undefined) throw new Refused(AUTHENTICATION_FAILED, "no microvm has this name");
-  const { microvmId } = door;
-  if (claims.microvmId !== microvmId) throw new Refused(AUTHENTICATION_FAILED, "the token is for another microvm");
+  // Looked up by the token and never by the name: a name that there is not takes as long as somebody else's.
+  const { microvmId } = claims;
+  const door = await rules.gate.find(microvmId);
+  if (door === undefined) throw new Refused(AUTHENTICATION_FAILED, "the token's microvm is no longer known");
+  if (door.label !== label) throw new Refused(AUTHENTICATION_FAILED, "the token is for another microvm than the name");
   if (!door[claims.kind]) throw new Refused(AUTHENTICATION_FAILED, `the microvm has no ingress for ${claims.kind}`);
 
   // The service answers a shell token on a request that is no WebSocket's with an empty 502.

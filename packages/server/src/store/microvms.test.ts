@@ -23,7 +23,6 @@ test.each(STATES)("a microvm comes back as it was written: %o", async (state) =>
   const vm = someMicrovm(state);
   await microvms.insert(vm);
   expect(await microvms.find(vm.id)).toEqual(vm);
-  expect(await microvms.findByLabel(vm.label)).toEqual(vm);
   expect(await microvms.live()).toEqual(state.state === "TERMINATED" ? [] : [vm]);
 });
 
@@ -58,10 +57,9 @@ test("the second of two writers that read the same generation loses and changes 
   expect(await microvms.find(vm.id)).toEqual(winner);
 });
 
-test("an unknown id or label is undefined", async () => {
+test("an unknown id is undefined", async () => {
   const { microvms } = await temporaryStore();
   expect(await microvms.find("microvm-x")).toBeUndefined();
-  expect(await microvms.findByLabel("x")).toBeUndefined();
 });
 
 test("pages are newest first, filtered, and keep their place while microvms come and go", async () => {

@@ -29,11 +29,6 @@ export class Microvms {
     return row && fromRow(row);
   }
 
-  async findByLabel(label: string): Promise<Microvm | undefined> {
-    const row = await this.#db.selectFrom("microvms").selectAll().where("label", "=", label).executeTakeFirst();
-    return row && fromRow(row);
-  }
-
   /** All that are not TERMINATED. */
   async live(): Promise<Microvm[]> {
     const rows = await this.#db

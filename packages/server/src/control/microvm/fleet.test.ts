@@ -55,7 +55,7 @@ describe("while the database cannot be written", () => {
     const id = await world.running(image);
     const { endpoint } = await world.operations.GetMicrovm(at(id), context());
     world.storeFailure = gone;
-    expect(await world.control.gate.find(endpoint.split(".")[0] ?? "")).toMatchObject({ microvmId: id });
+    expect(await world.control.gate.find(id)).toMatchObject({ label: endpoint.split(".")[0] });
     const visit = await world.control.gate.enter(id, new AbortController().signal);
     expect(visit.closing.aborted).toBe(false);
     await world.clock.advance(20_000); // the policies and the reconciler come and go

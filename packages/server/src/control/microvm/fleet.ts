@@ -28,7 +28,6 @@ export interface FleetDeps {
 export class Fleet {
   readonly #deps: FleetDeps;
   readonly #live = new Map<string, LiveMicrovm>();
-  readonly #byLabel = new Map<string, LiveMicrovm>();
   readonly #mutex = new KeyedMutex<string>();
   /** Those that are about to take memory of the host, written or not. */
   readonly #starting = new Map<string, Microvm>();
@@ -51,10 +50,6 @@ export class Fleet {
 
   get(id: string): LiveMicrovm | undefined {
     return this.#live.get(id);
-  }
-
-  byLabel(label: string): LiveMicrovm | undefined {
-    return this.#byLabel.get(label);
   }
 
   all(): LiveMicrovm[] {
@@ -190,7 +185,6 @@ export class Fleet {
   #track(vm: Microvm): void {
     const live = new LiveMicrovm(vm, this.#deps.clock.monotonic());
     this.#live.set(vm.id, live);
-    this.#byLabel.set(vm.label, live);
     this.#onLive(live);
   }
 
@@ -200,8 +194,6 @@ export class Fleet {
   }
 
   #forgetIfEnded(live: LiveMicrovm): void {
-    if (live.vm.state !== "TERMINATED") return;
-    this.#live.delete(live.vm.id);
-    this.#byLabel.delete(live.vm.label);
+    if (live.vm.state === "TERMINATED") this.#live.delete(live.vm.id);
   }
 }

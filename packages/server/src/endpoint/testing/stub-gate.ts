@@ -97,9 +97,9 @@ export class StubGate implements EndpointGate {
     return microvm;
   }
 
-  async find(label: string): Promise<Door | undefined> {
-    const microvm = this.microvms.find((one) => one.label === label);
-    return microvm && { microvmId: microvm.id, ...microvm.ingress };
+  async find(microvmId: string): Promise<Door | undefined> {
+    const microvm = this.microvms.find(({ id }) => id === microvmId);
+    return microvm && { label: microvm.label, ...microvm.ingress };
   }
 
   async enter(microvmId: string, signal: AbortSignal): Promise<Visit> {

@@ -10,8 +10,7 @@ export function endOnFlood(session: Http2Session, clock: Pick<Clock, "monotonic"
   const bucket = new TokenBuckets(clock, 1);
   const count = (): void => {
     if (bucket.take("", CONTROL_FRAMES) === undefined || session.destroyed) return;
-    session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-    session.destroy();
+    session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
   };
   session.on("ping", count).on("remoteSettings", count);
 }

@@ -93,6 +93,11 @@ const SETTINGS = {
     "",
     optionalText,
   ),
+  endpointMaxPerAddress: setting(
+    "Connections to the endpoint that one client address may have; raise it when a proxy in front makes all of them one.",
+    1000,
+    integer(1, 10_000),
+  ),
   logLevel: setting("debug, info, warn or error.", "info", oneOf("debug", "info", "warn", "error", "silent")),
 
   auditFileMib: setting("Size of a file of the audit trail, after which the next one is begun.", 16, integer(1, 1024)),

@@ -87,6 +87,7 @@ export async function serve(
       tokens,
       log,
       clock,
+      limits: { maxConnectionsPerAddress: config.endpointMaxPerAddress },
     }),
   );
   const { keys, rates, authority: admission, operations, extensions } = control;

@@ -107,6 +107,36 @@ test("ten megabytes in one message come back whole", async () => {
   await closed(socket);
 });
 
+test("text, binary, empty and fragmented messages, pings, pongs and close codes pass as they are", async () => {
+  await using app = await echoApp();
+  const socket = await opened(dial([], { headers: auth() }));
+  const [atApp] = app.sockets.clients;
+  for (const [sent, isBinary] of [
+    ["h\u00e9llo", false],
+    [Buffer.from([0, 255, 128]), true],
+    ["", false],
+  ] as const) {
+    socket.send(sent);
+    const [back, binary] = await once(socket, "message");
+    expect([Buffer.from(back), binary]).toEqual([Buffer.from(sent as string), isBinary]);
+  }
+  socket.send("in ", { fin: false });
+  socket.send("parts", { fin: true });
+  expect(String((await once(socket, "message"))[0])).toBe("in parts");
+  socket.ping("to the app");
+  expect(String((await once(socket, "pong"))[0])).toBe("to the app");
+  atApp?.ping("to the client");
+  expect(String((await once(atApp ?? socket, "pong"))[0])).toBe("to the client");
+  const atClient = once(socket, "close");
+  atApp?.close(4001, "app's own reason");
+  const [code, reason] = await atClient;
+  expect([code, String(reason)]).toEqual([4001, "app's own reason"]);
+  const second = await opened(dial([], { headers: auth() }));
+  const seen = once([...app.sockets.clients].at(-1) ?? second, "close");
+  second.close(1000);
+  expect((await seen)[0]).toBe(1000);
+});
+
 test("a stream to the guest need not be a socket", async () => {
   await using _ = await echoApp();
   vm.distant = true;

@@ -349,6 +349,7 @@ test("refusals are those of HTTP/1.1, and wake nothing", async () => {
   expect(await refused({ "x-aws-proxy-auth": narrow })).toEqual({ ...missing, said: "Access to port denied" });
   expect(await refused(auth({ "x-aws-proxy-port": "x" }))).toMatchObject({ status: 400, said: "Invalid port" });
   expect(await refused({ ":method": "POST" }, "upload")).toMatchObject(missing);
+  expect(await refused(auth({ expect: "a miracle" }))).toMatchObject({ status: 417 });
   expect(vm.entered).toBe(0);
   vm.state = "suspended";
   const unreachable = { status: 502, error: "MICROVM_CONNECT_FAILED", type: undefined, said: "", reset: 0 };

@@ -1,6 +1,6 @@
 import { type HeaderLines, linesOf } from "../header-lines.ts";
 import type { EndpointLimits } from "../limits.ts";
-import { HEADER_TOO_LARGE, MALFORMED, Refused } from "../refusal.ts";
+import { EXPECTATION_FAILED, HEADER_TOO_LARGE, MALFORMED, Refused } from "../refusal.ts";
 import { hostNameOf, type RequestHead } from "../request-head.ts";
 
 /** What HTTP/2 has no use for, and what could be taken for the framing of HTTP/1.1. Source: RFC 9113 §8.2.2. */
@@ -12,6 +12,9 @@ const FORBIDDEN = new Set([
   "upgrade",
   "http2-settings",
 ]);
+/** A name in lower case, or a pseudo-header's. */
+const NAME = /^:?[!#$%&'*+.^_`|~0-9a-z-]+$/;
+
 /**
  * The head as it would have come by HTTP/1.1: `Host` in place of `:authority`, one `Cookie`, framing in lines. Node has
  * refused most of what must not be; this refuses the rest, and does not rely on it.
@@ -31,7 +34,7 @@ export function readHttp2Head(
   let bytes = 0;
   for (const [name, value] of linesOf(lines)) {
     bytes += name.length + value.length + 4; // as a line of HTTP/1.1
-    if (/[\0\r\n]/.test(value) || name !== name.toLowerCase()) throw malformed("a header line that cannot be one");
+    if (/[\0\r\n]/.test(value) || !NAME.test(name)) throw malformed("a header line that cannot be one");
     if (name.startsWith(":")) {
       if (fields.length > 0 || pseudo.has(name)) throw malformed("a pseudo-header twice, or behind others");
       pseudo.set(name, value);
@@ -40,6 +43,8 @@ export function readHttp2Head(
     else if (name === "cookie") cookies.push(value);
     else {
       if (name === "te" && value.toLowerCase() !== "trailers") throw malformed("te other than trailers in HTTP/2");
+      if (name === "expect" && value.toLowerCase() !== "100-continue")
+        throw new Refused(EXPECTATION_FAILED, "an expectation other than 100-continue");
       if (name === "content-length") lengths.push(value);
       fields.push(name, value);
     }

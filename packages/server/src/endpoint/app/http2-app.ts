@@ -38,7 +38,7 @@ export async function openHttp2(
   session.on("error", () => {}); // its streams hear of it
   session.once("close", () => stream.destroy());
   stream.once("end", () => stream.destroy()); // nothing is half open in HTTP/2
-  endOnFlood(session, clock);
+  endOnFlood(session, clock, () => true);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const fail = (cause?: unknown): void =>
     reject(new Refused(APP_CONNECT_FAILED, "the app does not speak HTTP/2", { cause }));

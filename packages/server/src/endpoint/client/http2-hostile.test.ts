@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import { constants } from "node:http2";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Bench, hostOf, serveApp, startBench, tokenFor, until } from "../testing/bench.ts";
-import { askHttp2, connectHttp2 } from "../testing/http2.ts";
+import { answerOf, askHttp2, connectHttp2 } from "../testing/http2.ts";
 import { END_HEADERS, END_STREAM, FRAME, frame, literals, RawHttp2 } from "../testing/raw-http2.ts";
 import type { StubMicrovm } from "../testing/stub-gate.ts";
 
@@ -158,10 +158,18 @@ test.each([
   expect([constants.NGHTTP2_ENHANCE_YOUR_CALM, undefined]).toContain(await raw.goaway());
 });
 
-test("pings of a client that looks whether we are there are answered", async () => {
+test("pings are answered: a few of an idle client, many of one that measures its path meanwhile", async () => {
   const client = await connectHttp2(bench, vm);
-  for (let i = 0; i < 50; i++)
-    await new Promise<void>((resolve, reject) => client.ping((err) => (err ? reject(err) : resolve())));
+  const pings = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++)
+      await new Promise<void>((resolve, reject) => client.ping((err) => (err ? reject(err) : resolve())));
+  };
+  await pings(50);
+  const upload = client.request({ ":method": "POST", "x-aws-proxy-auth": token });
+  upload.write("begun");
+  await pings(500);
+  upload.end();
+  expect((await answerOf(upload)).status).toBe(200);
   expect((await askHttp2(client, { "x-aws-proxy-auth": token })).status).toBe(200);
   client.destroy();
 });

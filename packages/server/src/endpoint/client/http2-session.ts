@@ -6,8 +6,8 @@ import { endOnFlood } from "../http2-flood.ts";
 import type { EndpointLimits } from "../limits.ts";
 import { Http2Client } from "./http2-client.ts";
 
-/** Streams that a client may open and reset at once, and for each second after that; Node ends the connection then. */
-const RESETS = { streamResetBurst: 200, streamResetRate: 20 };
+/** Requests that a client may open and reset at once, and for each second after that; Node ends the connection then. */
+const RESETS = { streamResetBurst: 1000, streamResetRate: 33 };
 
 /**
  * Speaks HTTP/2 with a client whose handshake chose it.
@@ -35,9 +35,8 @@ export function acceptHttp2(
   session.setLocalWindowSize(limits.http2WindowBytes * 4);
   session.on("error", () => socket.destroy());
   socket.once("end", () => socket.destroy()); // nothing is half open in HTTP/2
-  endOnFlood(session, clock);
-
   let open = 0;
+  endOnFlood(session, clock, () => open > 0);
   let cancel = clock.after(limits.headerTimeoutMs, () => session.destroy(undefined, constants.NGHTTP2_NO_ERROR));
   const rest = (): void => {
     cancel = clock.after(limits.keepAliveTimeoutMs, () => session.close());

@@ -104,10 +104,11 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   });
   // The handshake has chosen a protocol: HTTP/1.1 is Node's server's own, as it would be without us.
   const [serveHttp1] = server.listeners("secureConnection") as ((this: unknown, socket: TLSSocket) => void)[];
+  if (serveHttp1 === undefined) throw new Error("this version of Node serves HTTP/1.1 in another way");
   server.removeAllListeners("secureConnection");
   server.on("secureConnection", (socket) => {
     const connection = connections.add(socket);
-    if (socket.alpnProtocol !== "h2") serveHttp1?.call(server, socket);
+    if (socket.alpnProtocol !== "h2") serveHttp1.call(server, socket);
     else acceptHttp2(connection, limits, clock, (client) => run(socket, () => exchange(client, connection, parts)));
   });
   const onHttp1 = (serve: (client: Http1Client, connection: Connection) => Promise<void>) => {

@@ -184,6 +184,7 @@ test("more requests at once than we allow are refused to be begun", async () => 
   const lines: Lines = [...pseudo(), ["x-aws-proxy-auth", await tokenFor(strict, vm)]];
   raw.send(get(1, lines), get(3, lines), get(5, lines));
   expect(await raw.outcome(5)).toMatch(/^(reset 7|goaway 1)$/); // REFUSED_STREAM: it may be sent again
+  await until(vm, "entered", () => vm.entered - before === 2);
   raw.socket.destroy();
   vm.wake();
   await until(vm, "left", () => vm.left === vm.entered);

@@ -23,10 +23,8 @@ func main() {
 	http.HandleFunc("/count", count)
 	http.HandleFunc("/socket", socket)
 	http.HandleFunc("/test.Echo/", call)
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Protocols: protocols}
+	server := &http.Server{}
+	speakHTTP2(server)
 	listener, err := net.Listen("tcp", "127.0.0.1:8080")
 	if err != nil {
 		log.Fatal(err)

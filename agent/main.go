@@ -32,9 +32,13 @@ const (
 )
 
 func main() {
-	if os.Args[0] == container.InitName {
+	switch os.Args[0] {
+	case container.InitName:
 		container.Init()
 		os.Exit(127)
+	case container.ShellName:
+		container.EnterShell()
+		return
 	}
 	if os.Getpid() != 1 {
 		fmt.Println("torpor-agent " + version)
@@ -83,18 +87,20 @@ func run(ctx context.Context) error {
 	}
 	ring := events.NewRing(logBytes)
 	credentials := &metadata.Service{Peer: guest.HostAddress}
+	runner := &container.Runner{
+		Reaper:    reaper.New(),
+		Events:    ring,
+		Root:      guest.DiskDir,
+		Cgroup:    guest.WorkloadCgroup,
+		Detach:    guest.Detach,
+		Overlays:  overlays(files),
+		OpenFiles: container.OpenFiles{Soft: 1024, Hard: 65536},
+		Prepare:   func(spec *container.Spec) error { return prepare(spec, diskErr) },
+	}
 	s := &server.Server{
-		Version: version,
-		Workload: &container.Runner{
-			Reaper:    reaper.New(),
-			Events:    ring,
-			Root:      guest.DiskDir,
-			Cgroup:    guest.WorkloadCgroup,
-			Detach:    guest.Detach,
-			Overlays:  overlays(files),
-			OpenFiles: container.OpenFiles{Soft: 1024, Hard: 65536},
-			Prepare:   func(spec *container.Spec) error { return prepare(spec, diskErr) },
-		},
+		Version:      version,
+		Workload:     runner,
+		OpenShell:    func(spec *container.ShellSpec) (server.Shell, error) { return runner.OpenShell(spec) },
 		Events:       ring,
 		Credentials:  credentials,
 		Identity:     &identity.Keeper{System: kernel},

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"torpor/agent/events"
 	"torpor/agent/reaper"
 )
@@ -48,6 +50,9 @@ type Runner struct {
 	state    State
 	exitCode int
 	exited   chan struct{}
+	spec     *Spec    // of the running container
+	main     *os.File // a pidfd of its first process: its id may be another's when it has ended
+	shells   int      // that are open
 }
 
 // Status says how the workload is; the code is meaningful once it has exited.
@@ -101,7 +106,13 @@ func (r *Runner) Start(spec *Spec) error {
 	if err := p.open(); err != nil {
 		return err
 	}
-	_, status, err := r.Reaper.Start(func() (int, error) { return r.fork(&p) })
+	var main *os.File
+	_, status, err := r.Reaper.Start(func() (pid int, err error) {
+		if pid, err = r.fork(&p); err == nil {
+			main, err = openProcess(pid) // while its id is its own, whatever becomes of it
+		}
+		return pid, err
+	})
 	if err != nil {
 		return Errorf(CodeSetup, "cannot make the container's namespaces: %v", err)
 	}
@@ -114,11 +125,12 @@ func (r *Runner) Start(spec *Spec) error {
 	report, _ := io.ReadAll(io.LimitReader(p.report.r, 64<<10))
 	if len(report) > 0 {
 		<-status
+		main.Close()
 		code, message, _ := strings.Cut(string(report), "\n")
 		return &Error{Code: code, Message: message}
 	}
 	r.mu.Lock()
-	r.state = Running
+	r.state, r.spec, r.main = Running, spec, main
 	r.mu.Unlock()
 	r.follow(status, p.stdout.r, p.stderr.r)
 	p.stdout.r, p.stderr.r = nil, nil
@@ -193,6 +205,14 @@ func (r *Runner) fork(p *pipes) (int, error) {
 			CgroupFD:    int(group.Fd()),
 		},
 	})
+}
+
+func openProcess(pid int) (*os.File, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open process %d: %w", pid, err)
+	}
+	return os.NewFile(uintptr(fd), "container"), nil
 }
 
 type pipe struct{ r, w *os.File }

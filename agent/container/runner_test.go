@@ -22,9 +22,17 @@ const inNamespace = "TORPOR_TEST_IN_NAMESPACE"
 // The tests run as root in a mount namespace of their own, so that what they mount goes with them. The binary is also
 // the container's first process, as the agent's is.
 func TestMain(m *testing.M) {
-	if os.Args[0] == InitName {
+	switch os.Args[0] {
+	case InitName:
 		Init()
 		os.Exit(127)
+	case ShellName:
+		EnterShell()
+		return
+	}
+	// As PID 1 of a guest we get what loses its parent.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		panic(err)
 	}
 	if os.Getuid() != 0 || os.Getenv(inNamespace) != "" {
 		os.Exit(m.Run())
@@ -124,6 +132,7 @@ func newGroup(t *testing.T) string {
 			_ = filepath.WalkDir(dir, func(path string, _ os.DirEntry, _ error) error {
 				_ = os.Remove(filepath.Join(path, "inner"))
 				_ = os.Remove(filepath.Join(path, initGroup))
+				_ = os.Remove(filepath.Join(path, shellGroup))
 				return nil
 			})
 			return errors.Is(os.Remove(dir), os.ErrNotExist)

@@ -28,6 +28,16 @@ const (
 	Quiesce     Type = 0x08
 	Freeze      Type = 0x09
 	Credentials Type = 0x0A
+	Shell       Type = 0x0B
+
+	// What the host sends over a connection that a SHELL has taken.
+	ShellInput    Type = 0x10
+	ShellInputEnd Type = 0x11
+	ShellResize   Type = 0x12
+	// And the agent.
+	ShellOutput Type = 0x90
+	ShellErrors Type = 0x91
+	ShellExit   Type = 0x92
 
 	// Answer is set in the type of every answer that is not a failure.
 	Answer  Type = 0x80

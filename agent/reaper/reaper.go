@@ -42,6 +42,16 @@ func (r *Reaper) Start(fork func() (pid int, err error)) (int, <-chan syscall.Wa
 	return pid, status, nil
 }
 
+// Expect is for a process that becomes our child only now: until somebody else's end makes it so, it must not have been
+// waited for. The channel gets its status, once.
+func (r *Reaper) Expect(pid int) <-chan syscall.WaitStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := make(chan syscall.WaitStatus, 1)
+	r.waiters[pid] = status
+	return status
+}
+
 func (r *Reaper) reap() {
 	for {
 		pid, err := peek()

@@ -43,6 +43,8 @@ type Server struct {
 	Identity Identities
 	// Credentials are what the guest's metadata service tells; see CREDENTIALS.
 	Credentials interface{ Set(document []byte) error }
+	// OpenShell starts a shell in the workload's container; see SHELL.
+	OpenShell func(*container.ShellSpec) (Shell, error)
 	// Flush writes file systems out; see QUIESCE.
 	Flush func(dropCaches bool) error
 	// UptimeMs since the guest's boot.
@@ -129,6 +131,7 @@ func (s *Server) closeAllBut(keep *net.TCPConn) {
 	defer s.mu.Unlock()
 	for conn := range s.conns {
 		if conn != keep {
+			_ = conn.CloseRead() // heard by those who watch it without reading
 			conn.Close()
 		}
 	}
@@ -154,6 +157,9 @@ func (s *Server) converse(conn *net.TCPConn) error {
 			return nil
 		case protocol.Watch:
 			s.watch(conn, payload)
+			return nil
+		case protocol.Shell:
+			s.shell(conn, payload)
 			return nil
 		}
 		answer, err := s.answer(conn, kind, payload)

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import type { Shell, ShellSpec } from "../host/host-client.ts";
 
 /** What user traffic needs of the control plane: the endpoint knows nothing else of it. */
 export interface EndpointGate {
@@ -27,6 +28,8 @@ export interface Visit {
   readonly microvmId: string;
   /** @throws ConnectError (host/host-client.ts) */
   connect(port: number, signal: AbortSignal): Promise<Duplex>;
+  /** @throws ShellError (host/host-client.ts) */
+  openShell(spec: ShellSpec, signal: AbortSignal): Promise<Shell>;
   /** Bytes went through, in either direction. Cheap: call it for each chunk. */
   touch(): void;
   /** Aborted when the microvm leaves RUNNING: streams are to be cut. */

@@ -48,6 +48,19 @@ describe("find", () => {
   });
 });
 
+test("a visit opens shells in its microvm for as long as that runs", async () => {
+  const id = await world.running(image);
+  const visit = await world.control.gate.enter(id, never);
+  const spec = { command: [], terminal: true, columns: 80, rows: 24, term: "xterm" };
+  using shell = await visit.openShell(spec, never);
+  await shell.write(Buffer.from("echo"));
+  expect((await shell.events().next()).value).toEqual({ kind: "output", bytes: Buffer.from("echo") });
+  await world.operations.SuspendMicrovm(at(id), context());
+  await world.settled();
+  expect(visit.closing.aborted).toBe(true);
+  await expect(visit.openShell(spec, never)).rejects.toThrow();
+});
+
 describe("enter", () => {
   test("lets traffic to a running microvm through, without asking the database", async () => {
     const id = await world.running(image);

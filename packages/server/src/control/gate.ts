@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import type { HostClient } from "../host/host-client.ts";
+import type { HostClient, Shell, ShellSpec } from "../host/host-client.ts";
 import { abortable } from "../lib/abortable.ts";
 import type { Clock } from "../lib/clock.ts";
 import { messageOf } from "../lib/errors.ts";
@@ -21,7 +21,7 @@ const RESUME_PAUSE_MS = 2000;
 export interface GateDeps {
   readonly fleet: Fleet;
   readonly lifecycle: Lifecycle;
-  readonly host: Pick<HostClient, "connect">;
+  readonly host: Pick<HostClient, "connect" | "openShell">;
   readonly store: Pick<Store, "microvms">;
   readonly clock: Clock;
   readonly shutdown: AbortSignal;
@@ -122,6 +122,8 @@ export class Gate implements EndpointGate {
       },
       connect: (port: number, signal: AbortSignal): Promise<Duplex> =>
         host.connect(microvmId, port, AbortSignal.any([signal, closing])),
+      openShell: (spec: ShellSpec, signal: AbortSignal): Promise<Shell> =>
+        host.openShell(microvmId, spec, AbortSignal.any([signal, closing])),
       leave: () => {}, // an open visit keeps nothing: only bytes count as use
     };
   }

@@ -71,6 +71,13 @@ export interface HostClient {
    */
   connect(microvmId: string, port: number, signal: AbortSignal): Promise<Duplex>;
 
+  /**
+   * A shell, or a command, as root in the instance's container. It ends by itself, with what is returned, or when the
+   * instance stops running.
+   * @throws ShellError
+   */
+  openShell(microvmId: string, spec: ShellSpec, signal: AbortSignal): Promise<Shell>;
+
   /** What is on this host's disk, for the reconciler. Adopts VMMs that an earlier daemon left running. */
   inventory(): Promise<readonly InventoryItem[]>;
   /** Called when an instance ends by itself: its main process exited, or its VMM died. At most once an instance. */
@@ -282,6 +289,49 @@ export class ConnectError extends Error {
   /** `refused`: the guest is there and nothing listens. `unreachable`: the guest did not answer. */
   readonly reason: "refused" | "unreachable";
   constructor(reason: ConnectError["reason"], message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.reason = reason;
+  }
+}
+
+export interface ShellSpec {
+  /** Empty: the image's shell. */
+  readonly command: readonly string[];
+  /** With a terminal of its own; without, input and both outputs are as in a pipe. */
+  readonly terminal: boolean;
+  /** 0 as long as nobody knows. */
+  readonly columns: number;
+  readonly rows: number;
+  /** What the user's terminal is called. */
+  readonly term: string;
+}
+
+export type ShellEvent =
+  | { readonly kind: "output" | "errors"; readonly bytes: Buffer }
+  | { readonly kind: "exit"; readonly code: number };
+
+/** A shell that runs. Disposing of it hangs up all that is in its session. */
+export interface Shell extends Disposable {
+  /**
+   * What it writes, as it comes; its exit is the last event. What is not asked for waits in the guest, and the shell
+   * with it. Can be asked for once. @throws Error when the guest is gone before the exit, or makes no sense
+   */
+  events(): AsyncGenerator<ShellEvent, void>;
+  /** Resolves when it may be given more. @throws Error when the guest is gone */
+  write(bytes: Uint8Array): Promise<void>;
+  endInput(): Promise<void>;
+  resize(columns: number, rows: number): Promise<void>;
+}
+
+/** Why there is no shell. The message is for the user, and may hold words of the guest's. */
+export class ShellError extends Error {
+  override readonly name = "ShellError";
+  /**
+   * `incompatible`: the image is from before there were shells. `no_shell`: it has none. `no_command`: it does not have
+   * the command. `too_many`: others are open. `unreachable`: the guest did not answer, or its workload has ended.
+   */
+  readonly reason: "incompatible" | "no_shell" | "no_command" | "too_many" | "unreachable" | "failed";
+  constructor(reason: ShellError["reason"], message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.reason = reason;
   }

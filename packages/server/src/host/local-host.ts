@@ -20,6 +20,9 @@ import {
   type LogLine,
   type LogOptions,
   type ResumeSpec,
+  type Shell,
+  ShellError,
+  type ShellSpec,
   type SuspendSpec,
   type Template,
   type TemplateSpec,
@@ -215,6 +218,12 @@ export class LocalHost implements HostClient {
     const instance = this.#instances.get(microvmId);
     if (!instance) throw new ConnectError("unreachable", `microvm ${microvmId} is not on this host`);
     return await instance.connect(port, signal);
+  }
+
+  async openShell(microvmId: string, spec: ShellSpec, signal: AbortSignal): Promise<Shell> {
+    const instance = this.#instances.get(microvmId);
+    if (!instance) throw new ShellError("unreachable", `microvm ${microvmId} is not on this host`);
+    return await instance.openShell(spec, signal);
   }
 
   async setCredentials(microvmId: string, credentials: string, signal: AbortSignal): Promise<void> {

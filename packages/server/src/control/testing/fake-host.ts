@@ -19,11 +19,15 @@ import {
   type LogLine,
   type LogOptions,
   type ResumeSpec,
+  type Shell,
+  ShellError,
+  type ShellSpec,
   type SuspendSpec,
   type Template,
   type TemplateSpec,
   type TerminateSpec,
 } from "../../host/host-client.ts";
+import { ScriptShell } from "../../host/testing/script-shell.ts";
 import { abortable } from "../../lib/abortable.ts";
 import { FakeOutput } from "./fake-output.ts";
 
@@ -317,6 +321,15 @@ export class FakeHost implements HostClient {
     if (this.#machine.instances.get(id)?.state !== "running")
       throw new ConnectError("unreachable", `${id} does not run, port ${port}`);
     return Duplex.from(new PassThrough());
+  }
+
+  /** A shell that types back what it is typed. */
+  async openShell(id: string, spec: ShellSpec, signal: AbortSignal): Promise<Shell> {
+    signal.throwIfAborted();
+    if (this.#machine.instances.get(id)?.state !== "running") throw new ShellError("unreachable", `${id} does not run`);
+    const shell = new ScriptShell(spec);
+    shell.write = async (bytes) => shell.says(Buffer.from(bytes));
+    return shell;
   }
 
   async inventory(): Promise<readonly InventoryItem[]> {

@@ -4,6 +4,7 @@ import { connect, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { type Door, type EndpointGate, GateError, type Visit } from "../../control/endpoint-gate.ts";
 import { ConnectError } from "../../host/host-client.ts";
+import { ScriptShell } from "../../host/testing/script-shell.ts";
 
 type State = "running" | "waking" | "unreachable" | "broken" | GateError["reason"];
 
@@ -22,6 +23,9 @@ export class StubMicrovm extends EventEmitter {
   distant = false;
   /** Streams to the guest that are open now. */
   readonly streams = new Set<Socket>();
+  readonly shells: ScriptShell[] = [];
+  /** Why there are no shells. */
+  noShell: Error | undefined;
   #closing = new AbortController();
 
   /** Leaves RUNNING: open streams are to be cut. */
@@ -61,6 +65,13 @@ export class StubMicrovm extends EventEmitter {
         this.emit("touched");
       },
       connect: (port, connecting) => this.#connect(port, connecting),
+      openShell: async (spec) => {
+        if (this.noShell) throw this.noShell;
+        const shell = new ScriptShell(spec);
+        this.shells.push(shell);
+        this.emit("shell", shell);
+        return shell;
+      },
       leave: () => this.#leave(),
     };
   }

@@ -1,8 +1,9 @@
 import type { Duplex } from "node:stream";
 import { z } from "zod";
-import { ConnectError, type HookFailure, type HookName } from "../host-client.ts";
+import { ConnectError, type HookFailure, type HookName, type Shell, type ShellSpec } from "../host-client.ts";
 import { AgentConnection, AgentError } from "./connection.ts";
 import { ANSWER, encodeFrame, encodeIdentity, type GuestIdentity, REQUEST } from "./frames.ts";
+import { openAgentShell } from "./shell.ts";
 
 export const PROTOCOL_VERSION = 1;
 
@@ -185,6 +186,11 @@ export class Agent {
     const stream = connection.release();
     stream.once("close", () => void this.#makeSpare());
     return stream;
+  }
+
+  /** @throws ShellError */
+  async openShell(spec: ShellSpec, signal: AbortSignal): Promise<Shell> {
+    return await openAgentShell(this.#address, spec, AbortSignal.any([signal, this.#closed.signal]));
   }
 
   /** Events with a number greater than `after`, for as long as the guest and the signal live. Then it throws. */

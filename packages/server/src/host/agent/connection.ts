@@ -101,6 +101,25 @@ export class AgentConnection implements Disposable {
     this.#socket.write(frame);
   }
 
+  /** Resolves when it has room for more. @throws Error when it has ended */
+  async drained(): Promise<void> {
+    if (!this.#ended && this.#socket.writableNeedDrain)
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          this.#socket.off("drain", done).off("close", done);
+          resolve();
+        };
+        this.#socket.on("drain", done).on("close", done);
+      });
+    if (this.#ended) throw this.#ended;
+  }
+
+  /** Ends it at once, whatever is still to be sent: an end would wait for its turn behind that. */
+  cut(): void {
+    this.#ended ??= new Error("the connection to the guest's agent is closed");
+    this.#socket.resetAndDestroy();
+  }
+
   /** The next frame, whatever it is. */
   async next(signal: AbortSignal): Promise<Frame> {
     for (;;) {

@@ -12,6 +12,16 @@ export const REQUEST = {
   quiesce: 0x08,
   freeze: 0x09,
   credentials: 0x0a,
+  shell: 0x0b,
+} as const;
+/** Over a connection that is a shell's: what the host says, and what the agent does. */
+export const SHELL_FRAME = {
+  input: 0x10,
+  inputEnd: 0x11,
+  resize: 0x12,
+  output: 0x90,
+  errors: 0x91,
+  exit: 0x92,
 } as const;
 export const ANSWER = 0x80;
 export const FAILURE = 0xff;

@@ -26,6 +26,9 @@ import {
   type InventoryItem,
   type LaunchSpec,
   type ResumeSpec,
+  type Shell,
+  ShellError,
+  type ShellSpec,
 } from "../host-client.ts";
 import { createInstanceDir, type InstanceDir } from "../layout.ts";
 import { checkCompatible } from "../snapshot/manifest.ts";
@@ -333,6 +336,12 @@ export class Instance {
   async connect(port: number, signal: AbortSignal): Promise<Duplex> {
     if (!this.#live || this.#exited) throw new ConnectError("unreachable", `microvm ${this.id} does not run`);
     return await this.#live.agent.forward(port, signal);
+  }
+
+  /** @throws ShellError */
+  async openShell(spec: ShellSpec, signal: AbortSignal): Promise<Shell> {
+    if (!this.#live || this.#exited) throw new ShellError("unreachable", `microvm ${this.id} does not run`);
+    return await this.#live.agent.openShell(spec, signal);
   }
 
   /**

@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import type { GuestHardware, GuestSoftware, Processor } from "../../driver/fake/software.ts";
 import type { HookFailure, HookName } from "../../host-client.ts";
 import { AGENT_PORT } from "../connection.ts";
-import { ANSWER, encodeFrame, FAILURE, type Frame, FrameDecoder, REQUEST } from "../frames.ts";
+import { ANSWER, encodeFrame, FAILURE, type Frame, FrameDecoder, REQUEST, SHELL_FRAME } from "../frames.ts";
 import { Gate } from "./gate.ts";
 import { GuestFiles, GuestMemoryState, type GuestState } from "./guest-state.ts";
 
@@ -87,6 +87,7 @@ class Guest implements Processor {
         for (let frame = decoder.next(); frame; frame = decoder.next()) {
           await this.#running.passed();
           if (frame.type === REQUEST.forward) return await this.#forward(socket, frame, decoder.rest());
+          if (frame.type === REQUEST.shell) return await this.#shell(socket, frame, decoder);
           await this.#answer(socket, frame);
         }
       }
@@ -208,6 +209,32 @@ class Guest implements Processor {
       }
     }
     socket.end();
+  }
+
+  /** A notebook at a terminal: lines, each answered with one; `exit CODE` ends it, and not the workload. */
+  async #shell(socket: Socket, { type, payload }: Frame, decoder: FrameDecoder): Promise<void> {
+    const { command = [] } = JSON.parse(payload.toString("utf8")) as { command?: readonly string[] };
+    socket.write(encodeFrame(type | ANSWER));
+    let text = command.length > 0 ? `${command.join(" ")}\n` : "";
+    const chunks = socket.iterator({ destroyOnReturn: false });
+    for (;;) {
+      const lines = text.split("\n");
+      text = lines.pop() ?? "";
+      for (const line of lines) {
+        await this.#workloadRuns();
+        const code = /^exit (\d+)$/.exec(line)?.[1];
+        const exit = Buffer.alloc(4);
+        exit.writeUInt32BE(Number(code ?? 0));
+        if (code !== undefined) return void socket.end(encodeFrame(SHELL_FRAME.exit, exit));
+        socket.write(encodeFrame(SHELL_FRAME.output, Buffer.from(`${this.#notebook(line)}\n`)));
+      }
+      const frame = decoder.next();
+      if (frame?.type === SHELL_FRAME.input) text += frame.payload.toString("utf8");
+      if (frame) continue;
+      const chunk = await chunks.next();
+      if (chunk.done) return;
+      decoder.add(chunk.value as Buffer);
+    }
   }
 
   async #workloadRuns(): Promise<void> {

@@ -138,11 +138,6 @@ export const SUPPORT: readonly SupportNote[] = [
     note: "at most the quota `auth-token-minutes`, 60 as there; the model has no upper bound",
   },
   {
-    at: "CreateMicrovmShellAuthToken output.authToken",
-    support: "partly",
-    note: "a real token for shells, which are not there yet: the endpoint answers a WebSocket with it with 501",
-  },
-  {
     at: "output.endpoint",
     support: "partly",
     note: "a name under `endpoint-domain`, followed by `:PORT` unless `endpoint-port` is 443",

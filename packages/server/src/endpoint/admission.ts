@@ -6,7 +6,6 @@ import {
   AUTHENTICATION_FAILED,
   MISDIRECTED,
   MISSING_AUTHENTICATION,
-  NO_SHELL,
   PORT_DENIED,
   Refused,
 } from "./refusal.ts";
@@ -18,6 +17,12 @@ export interface Admission {
   readonly port: number;
 }
 
+/** To a shell of the microvm, which has no port. */
+export interface ShellAdmission {
+  readonly microvmId: string;
+  readonly shell: true;
+}
+
 export interface AdmissionRules {
   readonly domain: string;
   readonly tokens: TokenService;
@@ -26,15 +31,28 @@ export interface AdmissionRules {
 
 /**
  * Token present, token valid, for this microvm, for this port: in this order, which clients can observe. The microvm
- * itself is not asked, so nobody without a token for it can wake it.
+ * itself is not asked, so nobody without a token for it can wake it. The token's kind, and not the path, says whether it
+ * is about a shell.
  * @throws Refused
  */
+export function admit(
+  head: RequestHead,
+  serverName: string | undefined,
+  upgrade: false,
+  rules: AdmissionRules,
+): Promise<Admission>;
+export function admit(
+  head: RequestHead,
+  serverName: string | undefined,
+  upgrade: true,
+  rules: AdmissionRules,
+): Promise<Admission | ShellAdmission>;
 export async function admit(
   head: RequestHead,
   serverName: string | undefined,
   upgrade: boolean,
   rules: AdmissionRules,
-): Promise<Admission> {
+): Promise<Admission | ShellAdmission> {
   const label = labelOf(head.host, rules.domain);
   const handshakeLabel = serverName === undefined ? undefined : labelOf(serverName.toLowerCase(), rules.domain);
   if (handshakeLabel !== undefined && handshakeLabel !== label)
@@ -52,9 +70,11 @@ export async function admit(
   if (door.label !== label) throw new Refused(AUTHENTICATION_FAILED, "the token is for another microvm than the name");
   if (!door[claims.kind]) throw new Refused(AUTHENTICATION_FAILED, `the microvm has no ingress for ${claims.kind}`);
 
-  // The service answers a shell token on a request that is no WebSocket's with an empty 502.
-  if (claims.kind === "shell")
-    throw new Refused(upgrade ? NO_SHELL : APP_CONNECT_FAILED, "a shell token opens no port, and there are no shells");
+  if (claims.kind === "shell") {
+    // As the service answers a request that is no WebSocket's.
+    if (!upgrade) throw new Refused(APP_CONNECT_FAILED, "a shell token opens no port");
+    return { microvmId, shell: true };
+  }
   const port = parsePort(portText);
   if (!claims.ports.some(({ from, to }) => from <= port && port <= to))
     throw new Refused(PORT_DENIED, `the token does not open port ${port}`);

@@ -30,32 +30,44 @@ export interface GuestDoor {
   readonly limits: Pick<EndpointLimits, "enterTimeoutMs" | "connectTimeoutMs">;
 }
 
-/**
- * Waits for the microvm as long as the limits allow, waking it if need be.
- * @throws Refused; the signal's reason when the client is gone
- */
+/** @throws Refused; the signal's reason when the client is gone */
 export async function enterGuest(to: Admission, door: GuestDoor, signal: AbortSignal): Promise<GuestVisit> {
-  using undo = new DisposableStack();
-  const place = door.places.take(to.microvmId);
-  if (place === undefined) throw new Refused(TOO_MANY_CONNECTIONS, "the microvm has no connections left");
-  undo.use(place);
-  const visit = await enter(to, door, signal);
-  undo.defer(() => visit.leave());
-  const owned = undo.move();
+  const entered = await enterMicrovm(to.microvmId, door, signal);
+  const { visit } = entered;
   return {
     microvmId: to.microvmId,
     port: to.port,
     touch: () => visit.touch(),
     closing: visit.closing,
     connect: (connecting) => connect(to, visit, door, connecting),
-    [Symbol.dispose]: () => owned.dispose(),
+    [Symbol.dispose]: () => entered[Symbol.dispose](),
   };
 }
 
-async function enter(to: Admission, door: GuestDoor, signal: AbortSignal): Promise<Visit> {
+/** A visit, with the place that it takes. Disposing of it leaves both. */
+export interface Entered extends Disposable {
+  readonly visit: Visit;
+}
+
+/**
+ * Waits for the microvm as long as the limits allow, waking it if need be.
+ * @throws Refused; the signal's reason when the client is gone
+ */
+export async function enterMicrovm(microvmId: string, door: GuestDoor, signal: AbortSignal): Promise<Entered> {
+  using undo = new DisposableStack();
+  const place = door.places.take(microvmId);
+  if (place === undefined) throw new Refused(TOO_MANY_CONNECTIONS, "the microvm has no connections left");
+  undo.use(place);
+  const visit = await enter(microvmId, door, signal);
+  undo.defer(() => visit.leave());
+  const owned = undo.move();
+  return { visit, [Symbol.dispose]: () => owned.dispose() };
+}
+
+async function enter(microvmId: string, door: GuestDoor, signal: AbortSignal): Promise<Visit> {
   using deadline = new Deadline(door.clock, door.limits.enterTimeoutMs, signal);
   try {
-    return await door.gate.enter(to.microvmId, deadline.signal);
+    return await door.gate.enter(microvmId, deadline.signal);
   } catch (err) {
     signal.throwIfAborted();
     if (deadline.passed) throw new Refused(MICROVM_CONNECT_FAILED, "the microvm took too long", { cause: err });

@@ -25,7 +25,6 @@ export const EXPECTATION_FAILED: Refusal = { status: 417, body: "", close: true 
 export const MISDIRECTED: Refusal = { status: 421, body: "", close: true };
 export const TOO_MANY_CONNECTIONS: Refusal = { status: 429, body: "", retryAfterSeconds: 1 };
 export const APP_CONNECT_FAILED: Refusal = { status: 502, body: "", error: "APP_CONNECT_FAILED" };
-export const NO_SHELL: Refusal = { status: 501, body: "This server has no shells yet", error: "APP_CONNECT_FAILED" };
 export const MICROVM_CONNECT_FAILED: Refusal = { status: 502, body: "", error: "MICROVM_CONNECT_FAILED" };
 export const OUR_FAULT: Refusal = { status: 500, body: "" };
 

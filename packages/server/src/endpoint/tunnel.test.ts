@@ -218,15 +218,6 @@ test("refusals come at the HTTP stage and wake nothing", async () => {
   expect(vm.entered).toBe(0);
 });
 
-test("a shell token opens no WebSocket of the app, and is told that there is no shell", async () => {
-  await using app = await echoApp();
-  token = await tokenFor(bench, vm, { kind: "shell", ports: [] });
-  const expected = { status: 501, body: "This server has no shells yet", error: "APP_CONNECT_FAILED" };
-  for (const path of ["/shell", "/"]) expect(await refusal(dial(viaProtocols(), { path }))).toEqual(expected);
-  expect(vm.entered).toBe(0);
-  expect(app.requests).toEqual([]);
-});
-
 test("no app, or no microvm: 502 with its reason", async () => {
   vm.ports.set(8080, 1);
   expect(await refusal(dial(viaProtocols()))).toEqual({ status: 502, body: "", error: "APP_CONNECT_FAILED" });

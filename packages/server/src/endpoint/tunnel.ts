@@ -12,6 +12,7 @@ import { enterGuest } from "./guest-visit.ts";
 import { type HeaderLines, linesOf, listOf } from "./header-lines.ts";
 import { pump } from "./pump.ts";
 import { linesForApp, linesForUpgradedClient } from "./relayed-headers.ts";
+import { serveShell } from "./shell/serve-shell.ts";
 
 /**
  * A request to switch protocols, a WebSocket's mostly: after the app's 101 the bytes of both sides are passed on as they
@@ -38,6 +39,15 @@ export async function tunnel(
   try {
     const head = client.readHead(parts.limits);
     const admission = await admit(head, connection.serverName, true, parts.rules);
+    if ("shell" in admission) {
+      const take = (): Buffer => {
+        res.detachSocket(socket);
+        connection.tunnelled = true;
+        return Buffer.concat(early.take());
+      };
+      await serveShell({ req, head, socket, take, gone: connection.gone }, admission, parts);
+      return;
+    }
     using guest = await enterGuest(admission, parts.door, client.gone);
     using cut = new Cut(guest, client);
     using sound = parts.silence.listen(() => socket.destroy());

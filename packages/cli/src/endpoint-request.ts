@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { type RequestOptions, request } from "node:https";
 import { rootCertificates } from "node:tls";
-import { UnreachableError } from "@torpor/sdk";
+import { lookupOf, UnreachableError } from "@torpor/sdk";
 
 export interface EndpointRequest {
   readonly url: URL;
@@ -27,6 +27,7 @@ export interface EndpointAnswer {
 export async function endpointRequest(options: EndpointRequest, signal: AbortSignal): Promise<EndpointAnswer> {
   const { url, caFile } = options;
   const ca = caFile === undefined ? undefined : [...rootCertificates, readFileSync(caFile, "utf8")];
+  const lookup = lookupOf(url.hostname);
   const settings: RequestOptions = {
     method: options.method,
     headers: Object.fromEntries(
@@ -35,7 +36,7 @@ export async function endpointRequest(options: EndpointRequest, signal: AbortSig
     signal,
     agent: false,
     ...(ca === undefined ? {} : { ca }),
-    ...(url.hostname.endsWith(".localhost") ? { lookup: loopback } : {}),
+    ...(lookup && { lookup }),
   };
   try {
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -49,8 +50,3 @@ export async function endpointRequest(options: EndpointRequest, signal: AbortSig
     throw new UnreachableError(url.origin, err);
   }
 }
-
-const loopback: NonNullable<RequestOptions["lookup"]> = (_name, options, callback) => {
-  if (options.all) callback(null, [{ address: "127.0.0.1", family: 4 }]);
-  else callback(null, "127.0.0.1", 4);
-};

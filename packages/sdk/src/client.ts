@@ -33,12 +33,14 @@ import {
 import { linesOf, textOf } from "./lines.ts";
 import { LogGroups } from "./log-groups.ts";
 import { parseQuotas } from "./quotas.ts";
+import { openShell, type ShellOptions, type ShellSession } from "./shell.ts";
 import { type ConnectionOptions, Transport } from "./transport.ts";
 import { parseUsage } from "./usage.ts";
 import { decodeMembers, encodeLabel, encodeRequest } from "./wire.ts";
 
 const ASK_AGAIN_MS = 200;
 const LARGEST_PAGE = 50;
+const TOKEN_HEADER = "X-aws-proxy-auth";
 const NEVER = new AbortController().signal;
 
 /**
@@ -197,6 +199,22 @@ export class TorporClient {
   /** The microvm is as it was at its checkpoint, RUNNING if it ran; SUSPENDED for now when that takes long. */
   async rollback(microvmId: string, checkpointId: string, signal: AbortSignal = NEVER): Promise<Rollback> {
     return parseRollback(await this.#post(`${microvmPath(microvmId)}/rollback`, { checkpointId }, signal));
+  }
+
+  /**
+   * A shell, or a command, in a running microvm that lets shells in; a suspended one is woken where its policy says so.
+   * @throws ShellError too
+   */
+  async shell(microvmId: string, options: ShellOptions = {}, signal: AbortSignal = NEVER): Promise<ShellSession> {
+    const microvm = { microvmIdentifier: microvmId };
+    const { endpoint } = await this.call("GetMicrovm", microvm, signal);
+    const minted = await this.call("CreateMicrovmShellAuthToken", { ...microvm, expirationInMinutes: 1 }, signal);
+    const token = minted.authToken[TOKEN_HEADER];
+    if (token === undefined)
+      throw new ApiError(200, "BadResponse", `the answer has no ${TOKEN_HEADER}: is it Torpor?`, undefined);
+    const url = new URL(`wss://${endpoint}/shell`);
+    if (url.port === "" && options.endpointPort !== undefined) url.port = String(options.endpointPort);
+    return await openShell({ url, token }, options, signal);
   }
 
   /** What the microvm takes of its host now. @throws ApiError 404 when nothing of it is on one */

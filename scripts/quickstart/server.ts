@@ -89,6 +89,7 @@ function connectionOf(dataDir: string): Connection {
       accountId: undefined,
       dataDir: undefined,
       home: undefined,
+      term: undefined,
       noColor: true,
     },
     false,

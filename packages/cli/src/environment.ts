@@ -11,6 +11,8 @@ export interface Environment {
   /** `TORPOR_DATA_DIR`: where the server keeps its credentials file. */
   readonly dataDir: string | undefined;
   readonly home: string | undefined;
+  /** What the terminal is called. */
+  readonly term: string | undefined;
   /** https://no-color.org */
   readonly noColor: boolean;
 }
@@ -27,6 +29,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv = process.env): Environme
     accountId: text("AWS_ACCOUNT_ID"),
     dataDir: text("TORPOR_DATA_DIR"),
     home: text("HOME"),
+    term: text("TERM"),
     noColor: text("NO_COLOR") !== undefined,
   };
 }

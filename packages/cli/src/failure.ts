@@ -16,16 +16,28 @@ export class Failure extends Error {
 
 export const usage = (message: string, hint?: string): Failure => new Failure(message, hint, 2);
 
+/** Any error, of a program whose exit codes are somebody else's. */
+export class ExitWith extends Error {
+  override readonly name = "ExitWith";
+  readonly exitCode: number;
+
+  constructor(exitCode: number, cause: unknown) {
+    super("see the cause", { cause });
+    this.exitCode = exitCode;
+  }
+}
+
 export interface Explained {
   readonly type: string;
   readonly message: string;
   /** A command, or a sentence. */
   readonly hint: string | undefined;
-  readonly exitCode: 1 | 2;
+  readonly exitCode: number;
 }
 
 /** Any error in the form that is shown: what happened and what to try next. */
 export function explain(err: unknown): Explained {
+  if (err instanceof ExitWith) return { ...explain(err.cause), exitCode: err.exitCode };
   if (err instanceof Failure) return { type: "Failure", message: err.message, hint: err.hint, exitCode: err.exitCode };
   if (err instanceof UnreachableError)
     return { type: "Unreachable", message: err.message, hint: "torpor serve", exitCode: 1 };
@@ -37,6 +49,8 @@ export function explain(err: unknown): Explained {
 }
 
 function hintFor(err: ApiError): string | undefined {
+  if (/^Shell access requires SHELL_INGRESS/.test(err.message))
+    return "torpor run IMAGE --shell-ingress: what a microvm lets in is said when it is started";
   if (/^MicroVMImage not found|^No active version/.test(err.message)) return "torpor image build DIR";
   if (/^Cannot delete microvm image.* with running microvms/.test(err.message))
     return "torpor ls, and torpor rm ID of those that have it";

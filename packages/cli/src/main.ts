@@ -4,7 +4,7 @@ import { explain } from "./failure.ts";
 import { buildProgram } from "./program.ts";
 import { outputFor } from "./session.ts";
 
-/** Exit codes: 0 done, 1 failed, 2 the command line cannot be right, 130 interrupted. */
+/** Exit codes: 0 done, 1 failed, 2 the command line cannot be right, 130 interrupted; those of `shell` are the shell's. */
 const abort = new AbortController();
 for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
   process.once(name, () => abort.abort(new Error("interrupted")));

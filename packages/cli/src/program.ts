@@ -13,6 +13,7 @@ import { microvmCommands } from "./command/microvm.ts";
 import { quotasCommand } from "./command/quotas.ts";
 import { runCommand } from "./command/run.ts";
 import { serverCommands } from "./command/server.ts";
+import { shellCommand } from "./command/shell.ts";
 import { tagCommand } from "./command/tag.ts";
 import { tokenCommand } from "./command/token.ts";
 import { watchCommands } from "./command/watch.ts";
@@ -34,6 +35,7 @@ export function buildProgram(signal: AbortSignal): Command {
   for (const command of microvmCommands(signal)) program.addCommand(command);
   for (const command of checkpointCommands(signal)) program.addCommand(command);
   program.addCommand(callCommand(signal));
+  program.addCommand(shellCommand(signal));
   program.addCommand(tokenCommand(signal));
   program.addCommand(logsCommand(signal));
   for (const command of watchCommands(signal)) program.addCommand(command);

@@ -1,4 +1,4 @@
-import type { OperationInput } from "@torpor/protocol";
+import { managedConnectorArn, type OperationInput } from "@torpor/protocol";
 import { Argument, type Command } from "commander";
 import { Failure, usage } from "../failure.ts";
 import { endpointUrl, imageArn } from "../names.ts";
@@ -18,6 +18,7 @@ export interface LifeFlags extends CommonFlags {
 }
 interface RunFlags extends LifeFlags {
   readonly imageVersion?: string;
+  readonly shellIngress?: boolean;
 }
 
 /** How long a suspended microvm is kept when only --idle was given: a microvm's life when nothing is said about it. */
@@ -25,10 +26,13 @@ const DEFAULT_SECONDS = 28_800;
 /** The server has its own limit, which its operator sets. */
 const MOST_SECONDS = 366 * 86_400;
 
+const INGRESS_WITH_SHELLS = ["HTTP_INGRESS", "SHELL_INGRESS"] as const;
+
 export function runCommand(signal: AbortSignal): Command {
   const command = clientCommand("run", "start a microvm; prints its id and URL")
     .addArgument(new Argument("<image>", "name or ARN"))
-    .option("--image-version <version>", "instead of the newest");
+    .option("--image-version <version>", "instead of the newest")
+    .option("--shell-ingress", "let shells in, besides requests");
   return lifeOptions(command).action((image: string, flags: RunFlags) => run(image, flags, openSession(flags, signal)));
 }
 
@@ -47,13 +51,21 @@ export function lifeOptions(command: Command): Command {
 async function run(image: string, flags: RunFlags, session: Session): Promise<void> {
   const { client, connection, out, signal } = session;
   const imageIdentifier = imageArn(connection, image);
-  const { imageVersion } = flags;
-  const request = { imageIdentifier, ...lifeOf(flags), ...(imageVersion === undefined ? {} : { imageVersion }) };
+  const { imageVersion, shellIngress = false } = flags;
+  const request = {
+    imageIdentifier,
+    ...lifeOf(flags),
+    ...(imageVersion === undefined ? {} : { imageVersion }),
+    // Naming one replaces the default.
+    ...(shellIngress && {
+      ingressNetworkConnectors: INGRESS_WITH_SHELLS.map((name) => managedConnectorArn(connection.region, name)),
+    }),
+  };
   const started = await client.call("RunMicrovm", request, signal);
   const vm = flags.wait ? await untilRunning(started.microvmId, session) : started;
   const url = endpointUrl(connection, vm.endpoint).href;
   out.result({ microvmId: vm.microvmId, state: vm.state, endpoint: vm.endpoint, url }, () => `${vm.microvmId}\n${url}`);
-  out.progress(`next: torpor call ${vm.microvmId} /`);
+  out.progress(`next: torpor ${shellIngress ? `shell ${vm.microvmId}` : `call ${vm.microvmId} /`}`);
 }
 
 /** As the API takes it; nothing is said about what no flag says. @throws Failure */

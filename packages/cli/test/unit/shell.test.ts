@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { createServer } from "node:https";
 import { tmpdir } from "node:os";
@@ -201,11 +201,12 @@ test("run --shell-ingress lets shells in, and requests as before", async () => {
 async function onTerminal(
   vm: { readonly env: NodeJS.ProcessEnv },
   keys: (screen: () => string) => AsyncGenerator<string>,
+  beside = "",
 ) {
   const command = [process.execPath, "--disable-warning=ExperimentalWarning", MAIN, ...shell()]
     .map((w) => `'${w}'`)
     .join(" ");
-  const inner = `stty cols 90 rows 30; stty -g; ${command}; echo "code=$?"; stty -g`;
+  const inner = `stty cols 90 rows 30; stty -g; ${beside} ${command}; echo "code=$?"; stty -g`;
   const child = spawn(
     "script",
     ["-q", "-e", "-c", `sh -c ${JSON.stringify(inner).replaceAll("$", "\\$")}`, "/dev/null"],
@@ -261,6 +262,30 @@ test("on a terminal keys go through as they are pressed, the size is told, and t
   expect(typed).toEqual(["\x03", "q"]);
   expect(settings).toHaveLength(2);
   expect(settings[0]).toBe(settings[1]);
+});
+
+test("a terminal that changes its size says so", async () => {
+  const sizes: string[] = [];
+  await using vm = await endpoint((talk, message) => {
+    if (!message) talk.shows("ready$ ");
+    else if (!message.binary) {
+      sizes.push(message.text);
+      talk.exits(0);
+    }
+  });
+  const go = join(dir, "resize");
+  const resize = `(while [ ! -e '${go}' ]; do sleep 0.05; done; stty cols 120 rows 40 </dev/tty) &`;
+  const { code, screen } = await onTerminal(
+    vm,
+    async function* (now) {
+      await shown(now, "ready$ ");
+      await writeFile(go, "");
+      yield* [];
+    },
+    resize,
+  );
+  expect(code, screen).toBe(0);
+  expect(sizes).toEqual(['{"type":"resize","cols":120,"rows":40}']);
 });
 
 test("~. ends the connection and gives the terminal back, ~? helps", async () => {

@@ -71,7 +71,7 @@ function explained(err: ShellError, id: string): Failure {
   const hints: Partial<Record<ShellError["reason"], string>> = {
     refused: `torpor show ${id}, and torpor resume ${id} if it is SUSPENDED`,
     stopped: `torpor show ${id}`,
-    incompatible: "torpor image build DIR, and torpor run with the new version",
+    incompatible: "torpor image update DIR, and torpor run with its next version",
     no_shell: `torpor shell ${id} -- COMMAND, with one that the image has`,
     unreachable: `torpor show ${id}`,
     failed: "torpor doctor, and the server's log",

@@ -151,7 +151,7 @@ test("why there is no shell is said, and what to do", async () => {
   const ran = await torpor(shell(), vm.env);
   expect(ran.code).toBe(255);
   expect(ran.stderr).toBe(
-    "torpor: the image is too old\ntry: torpor image build DIR, and torpor run with the new version\n",
+    "torpor: the image is too old\ntry: torpor image update DIR, and torpor run with its next version\n",
   );
 });
 

@@ -30,6 +30,16 @@ export default defineConfig({
         },
       },
       {
+        // Slots and what stands in them, in network namespaces of the tests' own: root is needed, no VM.
+        test: {
+          name: "network",
+          include: ["packages/*/test/network/**/*.test.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+        },
+      },
+      {
         // Real image builds, in the jail that production uses: root and the artifacts are needed, no VM.
         test: {
           name: "build",

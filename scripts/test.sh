@@ -84,7 +84,7 @@ stage lint count_check node_modules/.bin/biome ci --colors=$COLORS .
 stage types count_check node_modules/.bin/tsc --noEmit -p tsconfig.json
 stage agent count_go go_module agent
 stage helper count_go go_module helper
-for project in unit clients build vm; do stage $project count_vitest vitest $project; done
+for project in unit clients network build vm; do stage $project count_vitest vitest $project; done
 
 step "after $SECONDS s"
 printf '    %s\n' "${SUMMARY[@]}"

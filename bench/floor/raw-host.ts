@@ -8,6 +8,7 @@ import { run } from "../../packages/server/src/lib/run.ts";
 
 /** The port that the bench's image listens on. */
 export const WORKLOAD_PORT = 8080;
+const MEMORY_MIB = 512;
 
 /** What the floors need of the machine, without a server: a folder and network slots of their own. */
 export class RawHost implements AsyncDisposable {
@@ -29,9 +30,10 @@ export class RawHost implements AsyncDisposable {
       uidBase: 210_000,
       max: 100,
       spare: 0,
+      limits: { connections: { most: 10_000, perSecond: 10_000 } },
       log: createLog("error"),
     });
-    await slots.start([]);
+    await slots.start(new Map());
     return new RawHost(folder, slots);
   }
 
@@ -43,7 +45,7 @@ export class RawHost implements AsyncDisposable {
 
   /** A slot as the server makes them, in which the workload can be reached directly as well. */
   async takeSlot(): Promise<Slot> {
-    const slot = await this.#slots.take();
+    const slot = await this.#slots.take(MEMORY_MIB);
     this.#taken.add(slot);
     const rules = [
       `add rule ip torpor prerouting iifname "veth0" tcp dport ${WORKLOAD_PORT} dnat to 169.254.0.2`,
@@ -55,7 +57,7 @@ export class RawHost implements AsyncDisposable {
 
   /** A slot for a process of the host instead of a guest: what listens in it can be reached from outside. */
   async takeBareSlot(): Promise<Slot> {
-    const slot = await this.#slots.take();
+    const slot = await this.#slots.take(MEMORY_MIB);
     this.#taken.add(slot);
     await inNetns(slot, ["nft", "-f", "-"], `add rule ip torpor input tcp dport ${WORKLOAD_PORT} accept`);
     return slot;

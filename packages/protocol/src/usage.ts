@@ -11,6 +11,13 @@ export interface Usage {
   readonly snapshotMemoryBytes: number;
   /** Disk layers of its own, those included that it shares with checkpoints and forks. */
   readonly diskBytes: number;
+  /**
+   * What it has sent to other machines since its process is there, names asked for included; what its endpoint answered
+   * does not count. Null without a process.
+   */
+  readonly networkSentBytes: number | null;
+  /** As for what it has received from them. */
+  readonly networkReceivedBytes: number | null;
   /** Its newest restore point; null before the first. */
   readonly restorePoint: RestorePointState | null;
 }

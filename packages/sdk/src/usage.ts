@@ -17,6 +17,8 @@ export function parseUsage(value: unknown): Usage {
     privateBytes: optionalNumberIn(fields, "privateBytes", what),
     snapshotMemoryBytes: numberIn(fields, "snapshotMemoryBytes", what),
     diskBytes: numberIn(fields, "diskBytes", what),
+    networkSentBytes: optionalNumberIn(fields, "networkSentBytes", what),
+    networkReceivedBytes: optionalNumberIn(fields, "networkReceivedBytes", what),
     restorePoint: parseRestorePoint(fields.get("restorePoint"), what),
   };
 }

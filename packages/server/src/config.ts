@@ -120,6 +120,21 @@ const SETTINGS = {
     "100.64.0.0/16",
     matching(/^\d+\.\d+\.0\.0\/16$/, "a /16 such as 100.64.0.0/16"),
   ),
+  microvmBandwidth: setting(
+    "MB/s each way for a microvm; 0 means the quota-preset's: 125, or with aws 2 for each GiB of its memory.",
+    0,
+    integer(0, 100_000),
+  ),
+  microvmConnections: setting(
+    "Connections to other machines that a microvm may have open at once.",
+    4096,
+    integer(1, 1_000_000),
+  ),
+  microvmConnectionRate: setting(
+    "Connections to other machines that a microvm may begin in a second.",
+    250,
+    integer(1, 100_000),
+  ),
   vmmUidBase: setting("First of the user ids that VMMs run under, one a slot.", 210_000, integer(1000, 1_000_000_000)),
   builderUidBase: setting(
     "First of the 65536 user ids that image builds are mapped to.",

@@ -186,6 +186,8 @@ test("show tells where a microvm comes from and what it takes", async () => {
     process: "standby",
     pssBytes: 3,
     privateBytes: 2,
+    networkSentBytes: 5,
+    networkReceivedBytes: 6,
     snapshotMemoryBytes: 1,
     diskBytes: 4,
     restorePoint: null,

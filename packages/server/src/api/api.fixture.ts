@@ -416,6 +416,8 @@ const EXTENSIONS: Omit<Extensions, "checkpoints" | "quotas"> = {
     process: "running",
     pssBytes: 300,
     privateBytes: 200,
+    networkSentBytes: 300,
+    networkReceivedBytes: 400,
     snapshotMemoryBytes: 100,
     diskBytes: 400,
     restorePoint: { state: "verified", checkedAt: "2026-01-02T03:04:05.000Z", damage: null },

@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import type { Receipt, RestorePointState, Usage } from "@torpor/protocol";
+import type { EgressPolicy } from "./network/egress.ts";
 
 /**
  * What `control` knows of a host. In process today, between machines later: so only data and streams cross it, every
@@ -125,8 +126,15 @@ export interface GuestCredentials {
   readonly credentials?: string;
 }
 
+export type { EgressGrant, EgressPolicy, EgressRule } from "./network/egress.ts";
+
+/** What guests may reach; absent: public addresses, and nothing else. */
+export interface GuestEgress {
+  readonly egress?: EgressPolicy;
+}
+
 /** The credentials are there until the snapshot is taken; the template has none. */
-export interface TemplateSpec extends GuestCredentials {
+export interface TemplateSpec extends GuestCredentials, GuestEgress {
   /** The build's id: names the template and its folder. */
   readonly templateId: string;
   readonly accountId: string;
@@ -161,7 +169,8 @@ export interface HookCall {
   readonly timeoutMs: number;
 }
 
-export interface LaunchSpec extends GuestCredentials {
+/** What it may reach stays with the instance until its end: it is in force before the guest runs, each time. */
+export interface LaunchSpec extends GuestCredentials, GuestEgress {
   readonly microvmId: string;
   readonly templateId: string;
   /**

@@ -31,6 +31,7 @@ import {
 import { Instance, type InstanceDeps } from "./instance/instance.ts";
 import { removeWorkloadLog, WorkloadLog } from "./instance/workload-log.ts";
 import { type HostLayout, namesIn } from "./layout.ts";
+import type { EgressPolicy } from "./network/egress.ts";
 import type { Slots } from "./network/slot-pool.ts";
 import { Scrub } from "./scrub.ts";
 import type { Snapshot } from "./snapshot/snapshot.ts";
@@ -78,6 +79,7 @@ export class LocalHost implements HostClient {
     for (const name of await namesIn(layout.checkpoints))
       if (name.endsWith(".tmp")) await rm(layout.checkpoint(name), { recursive: true, force: true });
     const held = new Map<string, number>();
+    const policies = new Map<number, EgressPolicy | undefined>();
     for (const id of await layout.instanceIds()) {
       const instance = this.#instance(id);
       if (id.startsWith(VALIDATION_PREFIX)) {
@@ -85,8 +87,11 @@ export class LocalHost implements HostClient {
         continue;
       }
       instance.needsRecovery = true;
-      const vmm = await instance.heldVmm();
-      if (vmm) held.set(vmm.id, vmm.slot);
+      const found = await instance.held();
+      if (found) {
+        held.set(found.vmm.id, found.vmm.slot);
+        policies.set(found.vmm.slot, found.egress);
+      }
       this.#instances.set(id, instance);
     }
     // VMMs of builds, and those that were kept warm: nobody is there who would take them.
@@ -96,7 +101,7 @@ export class LocalHost implements HostClient {
       await driver.destroy(dir);
       await rm(dir.path, { recursive: true, force: true });
     }
-    await slots.start([...held.values()]);
+    await slots.start(policies);
     warm.start();
     this.#scrub.start();
   }
@@ -291,7 +296,8 @@ export class LocalHost implements HostClient {
     const id = `${VALIDATION_PREFIX}${spec.templateId}`;
     const instance = this.#instance(id);
     try {
-      await instance.launch({ microvmId: id, templateId: spec.templateId }, undefined, signal);
+      const { templateId, egress } = spec;
+      await instance.launch({ microvmId: id, templateId, ...(egress && { egress }) }, undefined, signal);
       await callUntilReady(instance.agent(), "validate", hook, signal);
     } catch (err) {
       if (err instanceof BuildError || signal.aborted) throw err;

@@ -12,6 +12,7 @@ import { openDriver } from "./driver/open-driver.ts";
 import type { HostFacts } from "./host-client.ts";
 import { HostLayout } from "./layout.ts";
 import { LocalHost } from "./local-host.ts";
+import { slotLimits } from "./network/limits.ts";
 import { SlotPool, type Slots } from "./network/slot-pool.ts";
 import { helperChecksums } from "./snapshot/checksums.ts";
 import { Verifier } from "./snapshot/verifier.ts";
@@ -51,6 +52,7 @@ export async function openHost(config: Config, log: Log, signal: AbortSignal): P
     // Beside those that run: builds, and what is kept warm. How many may run is control's to say.
     max: Math.min(MOST_SLOTS, 2 * config.maxMicrovms + EXTRA_SLOTS),
     spare: SPARE_SLOTS,
+    limits: slotLimits(config),
     log,
   });
   const containers = createBuilder({ config, artifactsDir: config.artifactsDir, log });

@@ -14,6 +14,7 @@ import { identify } from "../../src/host/driver/qemu/process.ts";
 import { agents, cellsOf } from "../../src/host/driver/testing/cells.ts";
 import type { Bystander, Contender } from "../../src/host/driver/testing/contender.ts";
 import { HostLayout } from "../../src/host/layout.ts";
+import { slotLimits } from "../../src/host/network/limits.ts";
 import { SlotPool } from "../../src/host/network/slot-pool.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { run } from "../../src/lib/run.ts";
@@ -37,8 +38,16 @@ export async function openQemuContender(): Promise<Contender> {
   const open = () => openDriver({ settings, artifacts, log }, forever);
   // What a driver is opened for takes a look at the machine: once is enough.
   const drivers = await Promise.all(Array.from({ length: 32 }, open));
-  const slots = new SlotPool({ dataDir: root, cidr: config.slotCidr, uidBase: 230_000, max: 64, spare: 0, log });
-  await slots.start([]);
+  const slots = new SlotPool({
+    dataDir: root,
+    cidr: config.slotCidr,
+    uidBase: 230_000,
+    max: 64,
+    spare: 0,
+    limits: slotLimits(config),
+    log,
+  });
+  await slots.start(new Map());
   const agentOf = agents();
   return {
     driver() {

@@ -294,8 +294,18 @@ export async function eventually<T>(what: string, ask: () => Promise<T | undefin
   }
 }
 
+const NONE = { connections: { most: 1, perSecond: 1 } };
+
 async function removeSlots(dataDir: string): Promise<void> {
-  const pool = new SlotPool({ dataDir, cidr: "100.64.0.0/16", uidBase: 1, max: 0, spare: 0, log: createLog("silent") });
-  await pool.start([]);
+  const pool = new SlotPool({
+    dataDir,
+    cidr: "100.64.0.0/16",
+    uidBase: 1,
+    max: 0,
+    spare: 0,
+    limits: NONE,
+    log: createLog("silent"),
+  });
+  await pool.start(new Map());
   await pool.close();
 }

@@ -142,6 +142,8 @@ export class FakeHost implements HostClient {
       privateBytes: running ? 2 : null,
       snapshotMemoryBytes: 1,
       diskBytes: 4,
+      networkSentBytes: running ? 5 : null,
+      networkReceivedBytes: running ? 6 : null,
       restorePoint: null,
     };
   }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { errnoOf } from "../../lib/errors.ts";
 import type { InstanceDir } from "../layout.ts";
+import { egressPolicy } from "../network/egress.ts";
 
 /**
  * Where an instance stands; one that is being launched has no record, and is undone after a crash of the daemon. The
@@ -19,6 +20,8 @@ const instanceRecord = z.object({
   phase: z.enum(["running", "suspended"]),
   /** Its VMM and the slot of that, while it has one. */
   vmm: z.object({ id: z.string().regex(/^vmm-[0-9a-f]{16}$/), slot: z.number().int() }).nullable(),
+  /** What the guest may reach, in whatever slot it is; absent: public addresses. */
+  egress: egressPolicy.exactOptional(),
   /** A resume has not got so far that its guest has an identity again. */
   resuming: z.boolean().default(false),
   /** Number of the snapshot that it continued from or is suspended at; 0 before the first. */

@@ -18,6 +18,7 @@ import {
   type CheckpointSpec,
   ConnectError,
   type GuestCredentials,
+  type GuestEgress,
   type HookCall,
   HookError,
   type HookName,
@@ -122,7 +123,7 @@ export class Instance {
       return clone;
     };
     // One that stands ready waits for nobody's turn.
-    const primed = forked ? undefined : supply.takePrimed(spec.templateId);
+    const primed = forked ? undefined : supply.takePrimed(template, spec.egress);
     const clone = primed
       ? await start(primed)
       : await limiter.run("urgent", signal, async () => {
@@ -209,7 +210,7 @@ export class Instance {
       // Before the guest's first instruction: from then on its snapshot is not what it is.
       const next: InstanceRecord = { ...record, phase: "running", vmm: vmmOf(clone), layer: clone.layer };
       await this.#write({ ...next, resuming: true });
-      await this.#start(clone, KEEP_MACHINE_ID, spec, watch, signal);
+      await this.#start(clone, KEEP_MACHINE_ID, { ...spec, ...egressOf(record) }, watch, signal);
       await this.#write(next);
       return clone;
     };
@@ -239,12 +240,14 @@ export class Instance {
   async #start(
     clone: Clone,
     machineId: Uint8Array,
-    { credentials }: GuestCredentials,
+    { credentials, egress }: GuestCredentials & GuestEgress,
     watch: Stopwatch,
     signal: AbortSignal,
   ): Promise<void> {
     for (const what of clone.reused) watch.reused(what);
     watch.mark("restore");
+    await this.#deps.cells.open(clone.cell, egress);
+    watch.mark("network");
     await clone.vmm.run();
     watch.mark("continue");
     await assumeIdentity(clone.agent, this.id, machineId, signal);
@@ -412,7 +415,9 @@ export class Instance {
             found: await this.#points.found(number),
             snapshot: await this.#points.open(number).catch(ignoreRefusal),
           };
-    return await usageOf(this.id, { live: this.#live, standby: this.#sleep.vmm, restorePoint });
+    const cell = this.#live?.cell ?? this.#sleep.cell;
+    const traffic = cell && (await this.#deps.cells.traffic(cell));
+    return await usageOf(this.id, { live: this.#live, standby: this.#sleep.vmm, traffic, restorePoint });
   }
 
   /** Reads the restore point of one that sleeps again, unless that was done since. Gives way at once. */
@@ -443,10 +448,11 @@ export class Instance {
     return this.#requireLive().agent;
   }
 
-  /** The VMM that the record claims, for the host at its start. */
-  async heldVmm(): Promise<InstanceRecord["vmm"]> {
+  /** The VMM that the record claims, and what its guest may reach, for the host at its start. */
+  async held(): Promise<(GuestEgress & { readonly vmm: NonNullable<InstanceRecord["vmm"]> }) | undefined> {
     this.#record ??= await readRecord(this.dir);
-    return this.#record?.phase === "running" ? this.#record.vmm : null;
+    const record = this.#record;
+    return record?.phase === "running" && record.vmm ? { vmm: record.vmm, ...egressOf(record) } : undefined;
   }
 
   /** Stops watching; the VMM runs on. One that stands by is the warm set's to end. */
@@ -553,6 +559,7 @@ export class Instance {
       schema: 2,
       microvmId: this.id,
       templateId: spec.templateId,
+      ...egressOf(spec),
       vmm: vmmOf(clone),
       resuming: false,
       snapshot: spec.checkpointId === undefined ? 0 : 1,
@@ -619,4 +626,5 @@ export class Instance {
   }
 }
 
+const egressOf = ({ egress }: GuestEgress): GuestEgress => (egress ? { egress } : {});
 const vmmOf = ({ cell }: Clone): InstanceRecord["vmm"] => ({ id: cell.dir.id, slot: cell.slot.index });

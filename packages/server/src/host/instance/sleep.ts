@@ -46,6 +46,11 @@ export class Sleep {
     return this.#standby?.vmm;
   }
 
+  /** The cell of that. */
+  get cell(): Clone["cell"] | undefined {
+    return this.#standby?.cell;
+  }
+
   /** Its VMM stands by if that is wanted, else it is ended. */
   async begin(at: At, clone: Clone): Promise<void> {
     const { standbyMs, cells } = this.#deps;

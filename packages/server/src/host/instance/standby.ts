@@ -50,6 +50,10 @@ export class Standby {
     return this.#deps.warm.has(this.#item) ? this.#clone.vmm : undefined;
   }
 
+  get cell(): Clone["cell"] {
+    return this.#clone.cell;
+  }
+
   /** The VMM, ready to run; undefined when it is gone. */
   async take(): Promise<Clone | undefined> {
     if (!this.#deps.warm.take(this.#item)) return undefined;

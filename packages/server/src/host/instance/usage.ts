@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Usage } from "@torpor/protocol";
 import type { Vmm } from "../driver/driver.ts";
+import type { Traffic } from "../network/traffic.ts";
 import { diskBytes, layersOf, memoryBytes, type Snapshot } from "../snapshot/snapshot.ts";
 import { restorePointState, type Verification } from "../snapshot/verification.ts";
 import { layerName } from "../supply/cell.ts";
@@ -10,11 +11,12 @@ import type { Clone } from "../supply/supply.ts";
 export interface Holdings {
   readonly live: Clone | undefined;
   readonly standby: Vmm | undefined;
+  readonly traffic: Traffic | undefined;
   readonly restorePoint: { readonly snapshot: Snapshot | undefined; readonly found: Verification | undefined } | null;
 }
 
 /** What of the host that takes. */
-export async function usageOf(microvmId: string, { live, standby, restorePoint }: Holdings): Promise<Usage> {
+export async function usageOf(microvmId: string, { live, standby, traffic, restorePoint }: Holdings): Promise<Usage> {
   const vmm = live?.vmm ?? standby;
   const snapshot = restorePoint?.snapshot;
   const layers = live
@@ -29,6 +31,8 @@ export async function usageOf(microvmId: string, { live, standby, restorePoint }
     privateBytes: vmm ? await vmm.privateBytes() : null,
     snapshotMemoryBytes: snapshot ? memoryBytes(snapshot) : 0,
     diskBytes: await diskBytes(layers),
+    networkSentBytes: vmm && traffic ? traffic.sentBytes : null,
+    networkReceivedBytes: vmm && traffic ? traffic.receivedBytes : null,
     restorePoint: restorePoint && restorePointState(restorePoint.found),
   };
 }

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { errnoOf, messageOf } from "../../lib/errors.ts";
 import type { DriverFacts } from "../driver/driver.ts";
 import { HostError } from "../host-client.ts";
+import { egressPolicy } from "../network/egress.ts";
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.number().int().nonnegative();
@@ -24,6 +25,10 @@ const templateManifest = z.object({
   kernelVersion: z.string(),
   agentVersion: z.string(),
   shape: z.object({ memoryMib: count, vcpus: count }),
+  /** Memory without the burst; templates of earlier versions do not say. */
+  baselineMib: count.exactOptional(),
+  /** What its build could reach; absent: public addresses. */
+  egress: egressPolicy.exactOptional(),
   diskBytes: count,
   /** What the workload listened on when the snapshot was taken; null when that is not known. */
   port: z.number().int().nullable(),

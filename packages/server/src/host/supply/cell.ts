@@ -3,7 +3,9 @@ import { join } from "node:path";
 import type { Log } from "../../lib/log.ts";
 import type { Driver, Slot, VmmDir } from "../driver/driver.ts";
 import { createVmmDir, type HostLayout, newVmmId, resetRunDir } from "../layout.ts";
+import type { EgressPolicy } from "../network/egress.ts";
 import type { Slots } from "../network/slot-pool.ts";
+import type { Traffic } from "../network/traffic.ts";
 
 /** What one VMM takes of the host: a folder and a slot. */
 export interface Cell {
@@ -23,9 +25,12 @@ export class Cells {
     this.#log = log;
   }
 
-  /** @throws HostError `capacity` when there is no slot left */
-  async create(): Promise<Cell> {
-    const slot = await this.#slots.take();
+  /**
+   * @param memoryMib the baseline of the guest that is to be in it
+   * @throws HostError `capacity` when there is no slot left
+   */
+  async create(memoryMib: number): Promise<Cell> {
+    const slot = await this.#slots.take(memoryMib);
     const dir = this.#layout.vmm(newVmmId());
     try {
       await createVmmDir(dir);
@@ -35,6 +40,16 @@ export class Cells {
       await this.remove({ dir, slot });
       throw err;
     }
+  }
+
+  /** What the cell's guest may reach from here on: to be said before it runs. Most have it already. */
+  async open({ slot }: Cell, egress: EgressPolicy | undefined): Promise<void> {
+    await this.#slots.apply(slot, egress);
+  }
+
+  /** What its guest has sent and received. */
+  async traffic({ slot }: Cell): Promise<Traffic | undefined> {
+    return (await this.#slots.traffic()).get(slot.index);
   }
 
   /** The cell of an adopted VMM. */

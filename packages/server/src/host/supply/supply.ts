@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { Cleanup } from "../../lib/cleanup.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Limiter } from "../../lib/limiter.ts";
@@ -8,6 +9,7 @@ import { Agent } from "../agent/agent.ts";
 import { freezeWorkload } from "../agent/freeze.ts";
 import { assumeIdentity } from "../agent/identity.ts";
 import type { Driver, PreparedVmm, RestoreSpec, Vmm } from "../driver/driver.ts";
+import type { EgressPolicy } from "../network/egress.ts";
 import { asHostError, devicesOf, memoryOf, placeLayers, type Snapshot } from "../snapshot/snapshot.ts";
 import type { OpenTemplate, TemplateStore } from "../template/template-store.ts";
 import { type Cell, type Cells, createLayer } from "./cell.ts";
@@ -100,11 +102,14 @@ export class Supply {
     this.#use(templateId, 0);
   }
 
-  /** A clone that needs an identity only, paused; undefined when none is ready. */
-  takePrimed(templateId: string): Clone | undefined {
+  /**
+   * A clone that needs an identity only, paused; undefined when none is ready. Its guest has run already, and reached
+   * what its template's build did: it is for nobody who may reach something else.
+   */
+  takePrimed({ manifest }: OpenTemplate, egress: EgressPolicy | undefined): Clone | undefined {
     this.#lastTaken = this.#deps.clock.monotonic();
-    const demand = this.#use(templateId, 1);
-    return this.#shift(demand.primed);
+    const demand = this.#use(manifest.templateId, 1);
+    return isDeepStrictEqual(egress, manifest.egress) ? this.#shift(demand.primed) : undefined;
   }
 
   /**
@@ -231,6 +236,7 @@ export class Supply {
     );
     undo.add("clone", () => this.discard(clone));
     const { agent } = clone;
+    await this.#deps.cells.open(clone.cell, template.manifest.egress);
     await clone.vmm.run();
     await assumeIdentity(agent, NOBODY, randomBytes(16), signal);
     const { port } = template.manifest;
@@ -288,9 +294,9 @@ export class Supply {
 
   async #prepare(template: OpenTemplate, signal: AbortSignal): Promise<{ cell: Cell; vmm: PreparedVmm }> {
     const { cells, driver } = this.#deps;
-    const cell = await cells.create();
+    const { shape, diskBytes, baselineMib = shape.memoryMib } = template.manifest;
+    const cell = await cells.create(baselineMib);
     try {
-      const { shape, diskBytes } = template.manifest;
       const vmm = await driver.prepare(
         { dir: cell.dir, slot: cell.slot, shape, template: template.files, diskBytes },
         signal,

@@ -73,8 +73,9 @@ export class TemplateBuilder {
     // What a small image takes; a large one that fills the disk is stopped by ENOSPC and leaves nothing.
     await this.#requireSpace(512 * 2 ** 20 + (size.memoryMib * 2 ** 20) / 4);
     await using undo = new Cleanup(log);
-    const cell = await cells.create();
+    const cell = await cells.create(spec.memoryMib);
     undo.add("cell", () => cells.remove(cell));
+    await cells.open(cell, spec.egress);
     const { dir, slot } = cell;
     const disk = join(dir.disks, "disk.raw");
     const built = await this.#deps.builder.build(
@@ -135,6 +136,8 @@ export class TemplateBuilder {
       kernelVersion: this.#deps.artifacts.kernel.version,
       agentVersion: this.#deps.artifacts.initramfs.agentVersion,
       shape: { memoryMib: size.memoryMib, vcpus: size.vcpus },
+      baselineMib: spec.memoryMib,
+      ...(spec.egress && { egress: spec.egress }),
       diskBytes: size.diskGib * 2 ** 30,
       port,
       logSeq,

@@ -14,7 +14,7 @@ import type { DriverFacts } from "../driver/driver.ts";
 import { FakeDriver } from "../driver/fake/fake-driver.ts";
 import type { Faults } from "../driver/fake/faults.ts";
 import { FakeMachine } from "../driver/fake/machine.ts";
-import type { CheckpointResult, InstanceExit, LaunchSpec } from "../host-client.ts";
+import type { CheckpointResult, EgressPolicy, InstanceExit, LaunchSpec, TemplateSpec } from "../host-client.ts";
 import { HostLayout } from "../layout.ts";
 import type { LocalHost } from "../local-host.ts";
 import { FakeNetwork, FakeSlots } from "../network/testing/fake-slots.ts";
@@ -103,6 +103,16 @@ export class TestMachine implements AsyncDisposable {
     return server;
   }
 
+  /** What is in force in the slots whose guests reach something else than public addresses. */
+  get policies(): EgressPolicy[] {
+    return [...this.#network.policies.values()];
+  }
+
+  /** Slots cannot be given other rules from now on. */
+  refusePolicies(error: Error): void {
+    this.#network.refusal = error;
+  }
+
   /** All that microvms take of the machine. */
   async left(): Promise<{ vmms: number; slots: number; folders: string[] }> {
     const folders = [];
@@ -132,9 +142,9 @@ export class TestServer {
     host.onExit((microvmId, exit) => this.exits.push({ microvmId, exit }));
   }
 
-  async build(templateId: string): Promise<void> {
+  async build(templateId: string, more: Partial<TemplateSpec> = {}): Promise<void> {
     const spec = { templateId, accountId: "000000000000", artifactPath: "/dev/null", memoryMib: 512, environment: {} };
-    await this.host.buildTemplate({ ...spec, capabilities: "default" }, { log() {}, phase() {} }, forever);
+    await this.host.buildTemplate({ ...spec, capabilities: "default", ...more }, { log() {}, phase() {} }, forever);
   }
 
   async launch(microvmId: string, more: Partial<LaunchSpec> = {}, signal = forever): Promise<Receipt> {

@@ -7,11 +7,11 @@ import type { Contender } from "./contender.ts";
 /** Folders of the layout, with slots of a pool. */
 export function cellsOf(
   layout: HostLayout,
-  slots: { take(): Promise<Slot>; release(slot: Slot): Promise<void> },
+  slots: { take(memoryMib: number): Promise<Slot>; release(slot: Slot): Promise<void> },
 ): Pick<Contender, "cell" | "release"> {
   return {
     async cell() {
-      const slot = await slots.take();
+      const slot = await slots.take(512);
       const dir = layout.vmm(newVmmId());
       await createVmmDir(dir);
       await resetRunDir(dir, slot.uid);

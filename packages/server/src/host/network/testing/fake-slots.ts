@@ -2,7 +2,9 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import type { Slot } from "../../driver/driver.ts";
 import { HostError } from "../../host-client.ts";
-import type { Slots } from "../slot-pool.ts";
+import type { EgressPolicy } from "../egress.ts";
+import type { HeldSlots, Slots } from "../slot-pool.ts";
+import type { Traffic } from "../traffic.ts";
 
 /** Who listens here has the addresses behind it, among all tests of this machine. */
 const CLAIM_PORT = 4697;
@@ -13,6 +15,10 @@ export class FakeNetwork implements AsyncDisposable {
   readonly #claim: Server;
   readonly #prefix: string;
   readonly made = new Set<number>();
+  /** Of slots whose guests reach something else than public addresses. */
+  readonly policies = new Map<number, EgressPolicy>();
+  /** What comes of another rule. */
+  refusal: Error | undefined;
 
   private constructor(claim: Server, prefix: string) {
     this.#claim = claim;
@@ -56,9 +62,11 @@ export class FakeSlots implements Slots {
     this.#max = Math.min(max, USABLE);
   }
 
-  async start(held: readonly number[]): Promise<void> {
+  async start(held: HeldSlots): Promise<void> {
     this.#network.made.clear();
-    for (const index of held) this.#network.made.add(index);
+    for (const index of held.keys()) this.#network.made.add(index);
+    this.#network.policies.clear();
+    for (const [index, policy] of held) if (policy) this.#network.policies.set(index, policy);
   }
 
   existing(index: number): Slot {
@@ -75,8 +83,19 @@ export class FakeSlots implements Slots {
     throw new HostError("capacity", `all ${this.#max} slots are in use`);
   }
 
+  async apply({ index }: Slot, policy: EgressPolicy | undefined): Promise<void> {
+    if (policy && this.#network.refusal) throw this.#network.refusal;
+    if (policy) this.#network.policies.set(index, policy);
+    else this.#network.policies.delete(index);
+  }
+
+  async traffic(): Promise<ReadonlyMap<number, Traffic>> {
+    return new Map([...this.#network.made].map((index) => [index, { sentBytes: index, receivedBytes: 2 * index }]));
+  }
+
   async release(slot: Slot): Promise<void> {
     this.#network.made.delete(slot.index);
+    this.#network.policies.delete(slot.index);
   }
 
   async close(): Promise<void> {}

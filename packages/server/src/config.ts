@@ -120,6 +120,11 @@ const SETTINGS = {
     "100.64.0.0/16",
     matching(/^\d+\.\d+\.0\.0\/16$/, "a /16 such as 100.64.0.0/16"),
   ),
+  networkFile: setting(
+    "TOML file that says what subnets and security groups of network connectors stand for; empty means none of them.",
+    "",
+    (raw) => (raw === "" ? "" : path(raw)),
+  ),
   microvmBandwidth: setting(
     "MB/s each way for a microvm; 0 means the quota-preset's: 125, or with aws 2 for each GiB of its memory.",
     0,
@@ -170,7 +175,7 @@ const SETTINGS = {
   maxConcurrentBuilds: setting("Image builds that this host makes at once; others wait.", 2, integer(1, 64)),
   buildTimeoutSeconds: setting("Longest time for a container build.", 1800, integer(10, 86_400)),
   buildNetwork: setting(
-    "What RUN steps reach: slot (what a microvm reaches: public addresses), none, or host (for single users only).",
+    "What RUN steps reach: slot (what the image's egress connectors let it reach), none, or host (for single users only).",
     "slot",
     oneOf("slot", "none", "host"),
   ),

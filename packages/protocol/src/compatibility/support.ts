@@ -78,12 +78,12 @@ export const SUPPORT: readonly SupportNote[] = [
   {
     at: "input.egressNetworkConnectors",
     support: "partly",
-    note: "`INTERNET_EGRESS`: public addresses only. Connectors of one's own are refused: there is no VPC",
+    note: "`INTERNET_EGRESS`: public addresses. Connectors of one's own lead where the `network-file` says; one that it does not know is refused. No IPv6",
   },
   {
     at: "CreateMicrovmImage input.egressNetworkConnectors",
     support: "partly",
-    note: "`INTERNET_EGRESS`, inherited by microvms; what the build itself reaches is `build-network`'s to say. Connectors of one's own are refused: there is no VPC",
+    note: "as of RunMicrovm, for the build too unless `build-network` says otherwise; inherited by microvms",
   },
   {
     at: "UpdateMicrovmImage input.egressNetworkConnectors",
@@ -147,10 +147,14 @@ export const SUPPORT: readonly SupportNote[] = [
   // Network connectors
   {
     at: "CreateNetworkConnector input.Configuration",
-    support: "ignored",
-    note: "kept and shown: there is no VPC, and a microvm that is to use the connector is refused",
+    support: "partly",
+    note: "subnets and security groups are what the `network-file` says; of `DualStack` there is IPv4",
   },
-  { at: "UpdateNetworkConnector input.Configuration", support: "ignored", note: "as of CreateNetworkConnector" },
+  {
+    at: "UpdateNetworkConnector input.Configuration",
+    support: "partly",
+    note: "as of CreateNetworkConnector; microvms that run keep what they have",
+  },
   { at: "CreateNetworkConnector input.OperatorRole", support: "ignored", note: "kept and shown, never assumed" },
   { at: "UpdateNetworkConnector input.OperatorRole", support: "ignored", note: "kept and shown, never assumed" },
   {

@@ -11,7 +11,9 @@ import type { AuditTrail } from "./audit/trail.ts";
 import { Checkpoints } from "./checkpoint/checkpoints.ts";
 import { CheckpointOperations } from "./checkpoint/operations.ts";
 import { ConnectorChanges } from "./connector/changes.ts";
+import { readNetworkFile } from "./connector/network-file.ts";
 import { connectorOperations } from "./connector/operations.ts";
+import { Reach } from "./connector/reach.ts";
 import type { EndpointGate } from "./endpoint-gate.ts";
 import { ControlExtensions } from "./extensions.ts";
 import { Gate } from "./gate.ts";
@@ -67,6 +69,8 @@ export interface ControlDeps {
       | "maxConcurrentBuilds"
       | "maxArtifactBytes"
       | "roleFile"
+      | "networkFile"
+      | "slotCidr"
       | "strictRoles"
     >;
   readonly store: Store;
@@ -110,6 +114,8 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
   const quotas = await Quotas.load({ config, rows: store.accountQuotas });
   const fleet = new Fleet({ store, clock, log, shutdown, maxMicrovms: config.maxMicrovms, quotas });
   const roles = new Roles({ commands: readRoleFile(config.roleFile), strict: config.strictRoles, clock, shutdown });
+  const networks = readNetworkFile(config.networkFile, config.slotCidr);
+  const reach = new Reach({ networks, region: config.region, store });
   const credentials = new GuestCredentials({ roles, fleet, host, clock, log });
   const lifecycle = new Lifecycle({ fleet, host, credentials, clock, steady, tasks, log, shutdown });
   const checkpoints = new Checkpoints({ fleet, lifecycle, host, store, clock, log, shutdown });
@@ -176,6 +182,7 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         fleet,
         lifecycle,
         roles,
+        reach,
         quotas,
         clock,
         steady,
@@ -183,7 +190,18 @@ export async function createControl(deps: ControlDeps): Promise<Control> {
         tokens,
         endpointName,
       }),
-      ...imageOperations({ config, facts: host.facts, store, builds, deletions, roles, quotas, clock, idempotency }),
+      ...imageOperations({
+        config,
+        facts: host.facts,
+        store,
+        builds,
+        deletions,
+        roles,
+        reach,
+        quotas,
+        clock,
+        idempotency,
+      }),
       ...versionOperations({ store, templates, deletions, clock, tasks }),
       ...managedImageOperations({ config, facts: host.facts }),
       ...connectorOperations({ config, store, changes: connectorChanges, quotas, idempotency, clock }),

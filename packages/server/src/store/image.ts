@@ -1,4 +1,5 @@
 import type { OperationInput, Receipt } from "@torpor/protocol";
+import type { EgressPolicy } from "../host/host-client.ts";
 import type { Logging } from "./microvm.ts";
 
 export interface Image {
@@ -49,6 +50,8 @@ export interface ImageConfiguration {
   readonly description: string | null;
   readonly logging: Logging | null;
   readonly egressConnectors: readonly string[];
+  /** What these let the build reach, as they were when it was asked for; absent: public addresses. */
+  readonly egress?: EgressPolicy;
   readonly architectures: readonly Architecture[] | null;
   readonly memoryMib: number;
   readonly additionalOsCapabilities: readonly "ALL"[] | null;

@@ -1,4 +1,5 @@
 import type { OperationInput, Receipt } from "@torpor/protocol";
+import type { EgressPolicy } from "../host/host-client.ts";
 
 /** A microvm as the control plane knows it. What can be said of it depends on its state. */
 export type Microvm = MicrovmCore & MicrovmState;
@@ -93,6 +94,8 @@ export interface MicrovmSpec {
   readonly logging: Logging | null;
   readonly ingressConnectors: readonly string[];
   readonly egressConnectors: readonly string[];
+  /** What these let it reach, as they were at its launch; absent: public addresses. */
+  readonly egress?: EgressPolicy;
   readonly hooks: RuntimeHooks;
 }
 

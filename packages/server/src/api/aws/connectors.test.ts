@@ -316,7 +316,7 @@ test("what a crash leaves on its way comes to its end with the next server", asy
   expect(await ask("GET", "b")).toMatchObject([200, { LastUpdateStatus: "Successful", OperatorRole }]);
 });
 
-test("a microvm or an image that names one is refused, and told why", async () => {
+test("a microvm or an image that names one of which nobody has said what it is, is refused, and told why", async () => {
   const { world, ask } = await start();
   const [, { Arn }] = await ask("POST", "", REQUEST);
   const api = await startApi({ operations: world.operations });
@@ -331,12 +331,15 @@ test("a microvm or an image that names one is refused, and told why", async () =
     const answer = await api.send({ method: "POST", path, body: JSON.stringify(body) });
     return [answer.status, Reflect.get(Object(await answer.json()), "message")];
   };
-  const vpc = `The network connector ${Arn} cannot be used: it leads into a VPC, and this server has none. Use the managed connectors.`;
+  const vpc = `The network connector ${Arn} cannot be used: the network-file of this server does not say what subnet-0aa, sg-0bb stands for. Have it say so, or use INTERNET_EGRESS.`;
   expect(await post("/2025-09-09/microvm-images", { ...build, egressNetworkConnectors: [Arn] })).toEqual([400, vpc]);
   expect((await post("/2025-09-09/microvm-images", build))[0]).toBe(201);
   await world.settled();
   const run = { imageIdentifier: `${ACCOUNT}:microvm-image:demo` };
   expect(await post("/2025-09-09/microvms", { ...run, egressNetworkConnectors: [Arn] })).toEqual([400, vpc]);
-  expect(await post("/2025-09-09/microvms", { ...run, ingressNetworkConnectors: [Arn] })).toEqual([400, vpc]);
+  expect(await post("/2025-09-09/microvms", { ...run, ingressNetworkConnectors: [Arn] })).toEqual([
+    400,
+    `The network connector ${Arn} cannot be used for ingress.`,
+  ]);
   expect(world.machine.calls).toEqual([]);
 });

@@ -37,8 +37,8 @@ type ConnectorOperations = Pick<
 const PAGE_MAX = 50;
 
 /**
- * Customers' connectors as records: there is no VPC here, so what they say of subnets and security groups is kept and
- * shown, and a microvm that is to use one is refused (microvm/connectors.ts).
+ * Customers' connectors as records: what they say of subnets and security groups is kept and shown; what that lets a
+ * microvm reach, or that nobody has said what it is, turns out when one is to use it (reach.ts).
  */
 export function connectorOperations(deps: ConnectorOperationDeps): ConnectorOperations {
   const { region } = deps.config;

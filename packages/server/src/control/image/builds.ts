@@ -150,6 +150,7 @@ export class Builds {
         accountId: image.accountId,
         artifactPath,
         memoryMib: configuration.memoryMib,
+        ...(configuration.egress && { egress: configuration.egress }),
         environment: {
           ...configuration.environment,
           ...injectedEnvironment(image, build.version, config.region),

@@ -3,6 +3,7 @@ import type { Config } from "../../config.ts";
 import type { HostFacts } from "../../host/host-client.ts";
 import { invalidInput } from "../../lib/errors.ts";
 import type { Architecture, ImageConfiguration } from "../../store/image.ts";
+import type { Reach } from "../connector/reach.ts";
 import { loggingOf } from "../logging.ts";
 import { egressConnectors } from "../microvm/connectors.ts";
 import type { RequestContext } from "../request-context.ts";
@@ -17,6 +18,7 @@ const DEFAULT_MEMORY_MIB = 2048;
 
 export interface ConfigurationDeps {
   readonly roles: Pick<Roles, "check">;
+  readonly reach: Reach;
   readonly config: Pick<Config, "region">;
   readonly facts: Pick<HostFacts, "architecture">;
 }
@@ -29,12 +31,12 @@ type Input = Omit<OperationInput<"CreateMicrovmImage">, "name" | "tags" | "clien
  * earlier version's.
  * @throws TorporError with the service's wording where it is known
  */
-export function configurationOf(
+export async function configurationOf(
   operation: string,
   input: Input,
   context: RequestContext,
   deps: ConfigurationDeps,
-): ImageConfiguration {
+): Promise<ImageConfiguration> {
   const { region } = deps.config;
   const base = findBaseImage(operation, input.baseImageArn, context, region);
   const version = baseImageVersion(input.baseImageArn, base, input.baseImageVersion);
@@ -48,6 +50,8 @@ export function configurationOf(
   deps.roles.check(input.buildRoleArn);
   checkHooks(input.hooks);
   checkEnvironment(input.environmentVariables);
+  const scope = { region, accountId: context.accountId };
+  const connectors = egressConnectors(input.egressNetworkConnectors, undefined, scope);
   return {
     baseImageArn: input.baseImageArn,
     baseImageVersion: version,
@@ -55,10 +59,8 @@ export function configurationOf(
     codeArtifactUri,
     description: input.description ?? null,
     logging: loggingOf(input.logging),
-    egressConnectors: egressConnectors(input.egressNetworkConnectors, undefined, {
-      region,
-      accountId: context.accountId,
-    }),
+    egressConnectors: connectors,
+    ...(await deps.reach.of(connectors, context.accountId)),
     architectures: architecturesOf(input.cpuConfigurations, deps.facts.architecture),
     memoryMib,
     additionalOsCapabilities: input.additionalOsCapabilities?.length ? ["ALL"] : null,

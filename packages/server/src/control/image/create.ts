@@ -22,12 +22,12 @@ export interface NewVersion {
  * The new image with its first version and that one's build, not written yet.
  * @throws TorporError with the service's wording where it is known
  */
-export function newImage(
+export async function newImage(
   input: OperationInput<"CreateMicrovmImage">,
   context: RequestContext,
   deps: CreateDeps,
-): NewVersion & { readonly image: Image } {
-  const configuration = configurationOf("CreateMicrovmImage", input, context, deps);
+): Promise<NewVersion & { readonly image: Image }> {
+  const configuration = await configurationOf("CreateMicrovmImage", input, context, deps);
   const tags = checkTags(input.tags ?? {}, deps.quotas.limit(context.accountId, "tags-per-resource"));
   const at = new Date(deps.clock.now());
   const image: Image = {

@@ -65,7 +65,7 @@ async function createImage(
     context.accountId,
     input,
     async (recorder) => {
-      const { image, version, build } = newImage(input, context, deps);
+      const { image, version, build } = await newImage(input, context, deps);
       const answer = createdImageView(image, version);
       const record = recorder(answer, image.arn);
       await deps.store.transaction(async (write) => {
@@ -96,7 +96,7 @@ async function updateImage(
     input,
     async (recorder) => {
       await existingImage("UpdateMicrovmImage", arn, context, deps);
-      const configuration = configurationOf("UpdateMicrovmImage", input, context, deps);
+      const configuration = await configurationOf("UpdateMicrovmImage", input, context, deps);
       const at = new Date(deps.clock.now());
       const { answer, build } = await deps.store.transaction(async (write) => {
         const image = await write.images.beginUpdate(arn, at);

@@ -16,9 +16,9 @@ export interface ConnectorScope {
  */
 export function ingressConnectors(given: readonly string[] | null | undefined, scope: ConnectorScope): string[] {
   if (!given || given.length === 0) return [managedConnectorArn(scope.region, "HTTP_INGRESS")];
-  const names = given.map((arn) => managedConnector(arn, scope));
+  const names = given.map((arn) => connectorOf(arn, scope));
   for (const [index, name] of names.entries())
-    if (name === "INTERNET_EGRESS")
+    if (name === "INTERNET_EGRESS" || name === "own")
       throw invalidInput(`The network connector ${given[index]} cannot be used for ingress.`);
   if (names.length > 1 && names.includes("ALL_INGRESS"))
     throw invalidInput(
@@ -31,7 +31,7 @@ export function ingressConnectors(given: readonly string[] | null | undefined, s
 
 /**
  * The egress connectors as they are echoed: `inherited` (of the image version, or INTERNET_EGRESS) unless something
- * is named.
+ * is named. What an account's own lead to is Reach's to say.
  * @throws TorporError with the service's wording
  */
 export function egressConnectors(
@@ -41,7 +41,7 @@ export function egressConnectors(
 ): string[] {
   if (!given || given.length === 0) return [...(inherited ?? [managedConnectorArn(scope.region, "INTERNET_EGRESS")])];
   for (const arn of given)
-    if (managedConnector(arn, scope) !== "INTERNET_EGRESS")
+    if (!["INTERNET_EGRESS", "own"].includes(connectorOf(arn, scope)))
       throw invalidInput(`The network connector ${arn} cannot be used for egress.`);
   return [...given];
 }
@@ -56,8 +56,8 @@ export function admitsShell(ingress: readonly string[]): boolean {
   return ingress.some((arn) => /:(SHELL|ALL)_INGRESS$/.test(arn));
 }
 
-/** Customers' connectors lead into a VPC, of which there is none here. */
-function managedConnector(arn: string, scope: ConnectorScope): ManagedConnector {
+/** What the ARN's form says: one of the region's own, or one of the account's, which is for egress and may not exist. */
+function connectorOf(arn: string, scope: ConnectorScope): ManagedConnector | "own" {
   const parts = CONNECTOR_ARN.exec(arn);
   if (!parts) throw invalidInput(`Malformed network connector ARN: ${arn}`);
   const [, , region, account, resource = ""] = parts;
@@ -67,9 +67,7 @@ function managedConnector(arn: string, scope: ConnectorScope): ManagedConnector 
         "denied",
         `Access to the network connector ${arn} is denied: it belongs to another account.`,
       );
-    throw invalidInput(
-      `The network connector ${arn} cannot be used: it leads into a VPC, and this server has none. Use the managed connectors.`,
-    );
+    return "own";
   }
   const name = MANAGED_CONNECTORS.find((known) => resource === `${MANAGED_PREFIX}${known}`);
   if (!name || region !== scope.region) throw invalidInput(`Unrecognized managed network connector ARN: ${arn}`);

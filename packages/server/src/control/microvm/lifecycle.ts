@@ -189,6 +189,7 @@ export class Lifecycle {
     const spec = {
       microvmId: vm.id,
       templateId: vm.templateId,
+      ...(vm.spec.egress && { egress: vm.spec.egress }),
       ...(vm.fork && { checkpointId: vm.fork.checkpointId }),
       ...(run && { runHook: { ...run, payload: vm.runHookPayload } }),
     };

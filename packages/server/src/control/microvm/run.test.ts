@@ -113,10 +113,21 @@ describe("RunMicrovm", () => {
       `The network connector ${connectorArn("HTTP_INGRESS")} cannot be used for egress.`,
     ],
     [
-      "a customer's connector, which would lead into a VPC",
+      "a connector that is not there",
       { egressNetworkConnectors: [`arn:aws:lambda:us-east-1:${ACCOUNT}:network-connector:nc-1`] },
       "invalid_input",
-      `The network connector arn:aws:lambda:us-east-1:${ACCOUNT}:network-connector:nc-1 cannot be used: it leads into a VPC, and this server has none. Use the managed connectors.`,
+      `The network connector arn:aws:lambda:us-east-1:${ACCOUNT}:network-connector:nc-1 does not exist.`,
+    ],
+    [
+      "what is not even a connector's id, beside what is",
+      {
+        egressNetworkConnectors: [
+          connectorArn("INTERNET_EGRESS"),
+          `arn:aws:lambda:us-east-1:${ACCOUNT}:network-connector:a/b`,
+        ],
+      },
+      "invalid_input",
+      `The network connector arn:aws:lambda:us-east-1:${ACCOUNT}:network-connector:a/b does not exist.`,
     ],
     [
       "an idle period longer than any life",

@@ -7,6 +7,7 @@ import type { ImageVersion } from "../../store/image.ts";
 import type { IdlePolicy, Microvm, RuntimeHooks } from "../../store/microvm.ts";
 import type { Store } from "../../store/store.ts";
 import { authorisePassing, parseVersion, refuseForeign } from "../authorise.ts";
+import type { Reach } from "../connector/reach.ts";
 import { runtimeHooks } from "../image/hooks.ts";
 import { loggingOf } from "../logging.ts";
 import type { Quotas } from "../quota/quotas.ts";
@@ -22,6 +23,7 @@ export interface RunDeps {
   readonly config: Pick<Config, "region">;
   readonly store: Pick<Store, "images">;
   readonly roles: Pick<Roles, "check">;
+  readonly reach: Reach;
   readonly quotas: Pick<Quotas, "limit">;
   readonly clock: Clock;
   readonly steady: SteadyTime;
@@ -54,6 +56,7 @@ export async function newMicrovm(
   const ingress = ingressConnectors(input.ingressNetworkConnectors, scope);
   const egress = egressConnectors(input.egressNetworkConnectors, configuration.egressConnectors, scope);
   if (!input.egressNetworkConnectors?.length) authorisePassing({ connectors: egress }, context); // inherited
+  const reach = await deps.reach.of(egress, context.accountId);
   if (input.executionRoleArn) deps.roles.check(input.executionRoleArn);
   const idlePolicy = checkIdlePolicy(input.idlePolicy ?? null, context.accountId, deps);
   const maximumDurationSeconds = durationSeconds(input.maximumDurationInSeconds, undefined, context.accountId, deps);
@@ -74,6 +77,7 @@ export async function newMicrovm(
       logging: loggingOf(input.logging),
       ingressConnectors: ingress,
       egressConnectors: egress,
+      ...reach,
       hooks,
     },
     startedAt,

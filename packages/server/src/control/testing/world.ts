@@ -50,6 +50,7 @@ export interface WorldOptions {
   readonly maxArtifactBytes?: number;
   readonly roleFile?: string;
   readonly strictRoles?: boolean;
+  readonly networkFile?: string;
   readonly allowEmulatedAccounts?: boolean;
   /** There is none by default. */
   readonly trail?: AuditTrail;
@@ -166,6 +167,8 @@ export class World {
         maxConcurrentBuilds: 2,
         maxArtifactBytes: 1 << 20,
         roleFile: "",
+        networkFile: "",
+        slotCidr: "100.64.0.0/16",
         logRetentionDays: 30,
         logMaxMib: 64,
         otlpLogsEndpoint: "",

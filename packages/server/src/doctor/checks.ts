@@ -18,7 +18,9 @@ const CAPABILITIES: readonly (readonly [bit: bigint, name: string, use: string])
 ];
 const PACKAGES: Readonly<Record<CommandName, string>> = {
   ip: "iproute2",
+  tc: "iproute2",
   nft: "nftables",
+  nsenter: "util-linux",
   sysctl: "procps",
   mke2fs: "e2fsprogs",
 };
@@ -106,7 +108,7 @@ function deviceText(path: string, device: Exclude<DeviceFact, "opens">): string 
 }
 
 function commands({ commands }: Facts): Check[] {
-  const names: readonly CommandName[] = ["ip", "nft", "sysctl", "mke2fs"];
+  const names: readonly CommandName[] = ["ip", "tc", "nft", "nsenter", "sysctl", "mke2fs"];
   return names.map((name) => {
     const path = commands[name];
     const outcome = path === undefined ? fail("not found", `apt-get install -y ${PACKAGES[name]}`) : ok(path);

@@ -27,7 +27,7 @@ export interface Facts {
   readonly ipForward: boolean;
 }
 
-export type CommandName = "ip" | "nft" | "sysctl" | "mke2fs";
+export type CommandName = "ip" | "tc" | "nft" | "nsenter" | "sysctl" | "mke2fs";
 
 /** `refused` carries the system's error name: EACCES, EPERM, ENXIO, … */
 export type DeviceFact = "opens" | "missing" | { readonly refused: string };

@@ -97,8 +97,9 @@ async function qemuFact(binary: string, signal: AbortSignal): Promise<Facts["qem
 const PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 async function commandFacts(): Promise<Facts["commands"]> {
-  const [ip, nft, sysctl, mke2fs] = await Promise.all([find("ip"), find("nft"), find("sysctl"), find("mke2fs")]);
-  return { ip, nft, sysctl, mke2fs };
+  const names = ["ip", "tc", "nft", "nsenter", "sysctl", "mke2fs"] as const;
+  const found = await Promise.all(names.map(async (name) => [name, await find(name)] as const));
+  return Object.fromEntries(found) as Facts["commands"];
 }
 
 async function find(name: CommandName): Promise<string | undefined> {

@@ -149,3 +149,12 @@ describe("a server that starts again", () => {
     expect(await reached(guest.does, OUTSIDE)).toEqual(["10.20.0.5", "10.20.9.9"]);
   });
 });
+
+test("a host whose firewall was reloaded without our rules gets them again with the next slot", async () => {
+  lab.nftIn(lab.host, "flush", "ruleset");
+  await using guest = await lab.guest();
+  await using host = lab.programsIn(lab.host);
+  await host.calls.listen(8443);
+  expect(await reached(guest.does, OUTSIDE)).toEqual(["5.6.7.8", "5.6.7.9", "8.8.8.8"]);
+  expect(await reached(guest.does, [HOST_ADDRESS], 8443)).toEqual([]);
+});

@@ -8,6 +8,8 @@ const QUEUE_SECONDS = 0.1;
 const LEAST_QUEUE = 256 << 10;
 const LEAST_BURST = 128 << 10;
 const BURST_SECONDS = 0.02;
+/** What a class sends before it is the next one's turn: one large segment. */
+const QUANTUM = 64 << 10;
 
 /**
  * For `tc -batch`: bounds what a slot sends in each direction. The agent's class goes first and may have all; what it
@@ -18,7 +20,7 @@ export function shapingCommands(bytesPerSecond: number): string {
   const half = `${Math.max(1, Math.floor(bytesPerSecond / 2))}bps`;
   const burst = Math.max(LEAST_BURST, Math.ceil(bytesPerSecond * BURST_SECONDS));
   const queue = Math.max(LEAST_QUEUE, Math.ceil(bytesPerSecond * QUEUE_SECONDS));
-  const bound = `burst ${burst} cburst ${burst}`;
+  const bound = `burst ${burst} cburst ${burst} quantum ${QUANTUM}`;
   return ["tap0", "veth0"]
     .flatMap((dev) => [
       `qdisc replace dev ${dev} root handle 1: htb default 20`,

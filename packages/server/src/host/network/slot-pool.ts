@@ -91,7 +91,7 @@ export class SlotPool {
     });
     await mkdir(dataDir, { recursive: true, mode: 0o700 });
     await writeFile(this.resolvConf, "nameserver 169.254.0.1\n", { mode: 0o644 });
-    await run("nft", ["-f", "-"], { input: hostRules(cidr, this.#resolver) });
+    await this.#applyOnHost(hostRules(cidr, this.#resolver));
     await run("sysctl", ["-q", "-w", "net.ipv4.ip_forward=1"]);
     for (const n of held.keys()) this.#numbers.add(n);
     for (const n of await this.#existing()) if (!this.#numbers.has(n)) await this.#remove(n);
@@ -192,12 +192,27 @@ export class SlotPool {
     const rules = slotRules(undefined, this.#surroundings(n));
     if (!(await makeNamespace(place, { rules, bytesPerSecond: limits.bytesPerSecond }))) return false;
     try {
-      await run("nft", ["-f", "-"], { input: countFrom(cidr, place.veth) });
+      await this.#count(place.veth);
     } catch (err) {
       await this.#remove(n);
       throw err;
     }
     return true;
+  }
+
+  /** Whoever reloads the host's firewall may take our table with it: then guests are closed off again here. */
+  async #count(veth: string): Promise<void> {
+    const { cidr, log } = this.#options;
+    try {
+      await this.#applyOnHost(countFrom(cidr, veth));
+    } catch (err) {
+      log.warn({ err }, "the host's rules for guests were gone, and are made again");
+      await this.#applyOnHost(hostRules(cidr, this.#resolver) + countFrom(cidr, veth));
+    }
+  }
+
+  async #applyOnHost(nft: string): Promise<void> {
+    await run("nft", ["-f", "-"], { input: nft });
   }
 
   /** One that an earlier daemon made, perhaps of another version. Its guest may run, and goes on. */

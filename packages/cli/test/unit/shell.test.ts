@@ -265,13 +265,11 @@ test("on a terminal keys go through as they are pressed, the size is told, and t
 });
 
 test("a terminal that changes its size says so", async () => {
-  const sizes: string[] = [];
+  // stty sets one after the other: a size in between may be told, too.
+  const said = '{"type":"resize","cols":120,"rows":40}';
   await using vm = await endpoint((talk, message) => {
     if (!message) talk.shows("ready$ ");
-    else if (!message.binary) {
-      sizes.push(message.text);
-      talk.exits(0);
-    }
+    else if (!message.binary && message.text === said) talk.exits(0);
   });
   const go = join(dir, "resize");
   const resize = `(while [ ! -e '${go}' ]; do sleep 0.05; done; stty cols 120 rows 40 </dev/tty) &`;
@@ -285,7 +283,6 @@ test("a terminal that changes its size says so", async () => {
     resize,
   );
   expect(code, screen).toBe(0);
-  expect(sizes).toEqual(['{"type":"resize","cols":120,"rows":40}']);
 });
 
 test("~. ends the connection and gives the terminal back, ~? helps", async () => {

@@ -187,7 +187,7 @@ export class SlotPool {
 
   /** False when another server on this machine has the number. */
   async #create(n: number): Promise<boolean> {
-    const { cidr, limits } = this.#options;
+    const { limits } = this.#options;
     const place = this.#place(n);
     const rules = slotRules(undefined, this.#surroundings(n));
     if (!(await makeNamespace(place, { rules, bytesPerSecond: limits.bytesPerSecond }))) return false;

@@ -1,26 +1,15 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import * as sdk from "@aws-sdk/client-lambda-microvms";
 import { CreateBucketCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { FakeHostServer, UNTHROTTLED } from "../../packages/server/test/fake-host/server.ts";
 import { signatureOf } from "../../packages/server/test/fuzz/sign.ts";
+import { SERVER_CORE } from "../harness/process.ts";
 
 /** Microvms that are there to be read. */
 export const CROWD = 200;
-
-/** The server has one core, whoever asks it another one; on a machine of one core they share it. */
-const PINNED = availableParallelism() > 1 && spawnSync("taskset", ["--version"]).status === 0;
-const SERVER_CORE: readonly string[] = PINNED ? ["taskset", "-c", "0"] : [];
-
-export const cores = (): string => (PINNED ? "server on one, load on another" : "shared: no taskset, or one core");
-
-/** This process, which makes the load, leaves the server's core. */
-export function leaveServersCore(): void {
-  if (PINNED) spawnSync("taskset", ["-pc", `1-${availableParallelism() - 1}`, String(process.pid)]);
-}
 
 /** A whole server over a host that runs nothing, with an image and microvms. */
 export class ApiLab implements AsyncDisposable {

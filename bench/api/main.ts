@@ -4,15 +4,17 @@
  * the same JSON, and durable inserts into a SQLite file.
  */
 import { randomUUID } from "node:crypto";
+import { connect } from "node:net";
 import { parseArgs } from "node:util";
 import { GetMicrovmCommand } from "@aws-sdk/client-lambda-microvms";
 import { judge } from "../harness/aims.ts";
 import { command, report } from "../harness/command.ts";
 import { type Figure, type Measured, measured, round, type Sample } from "../harness/figure.ts";
+import { type Load, load } from "../harness/load.ts";
 import { describeMachine } from "../harness/machine.ts";
+import { cores, leaveServersCore } from "../harness/process.ts";
 import { API_FIGURES } from "./aims.ts";
-import { ApiLab, bareInserts, bareServer, cores, leaveServersCore } from "./lab.ts";
-import { type Load, load } from "./load.ts";
+import { ApiLab, bareInserts, bareServer } from "./lab.ts";
 
 const CONNECTIONS = 16;
 const USAGE = `usage: npm run bench:api -- [--json FILE] [--check] [--seconds N] [--cpu-prof FOLDER]
@@ -47,7 +49,7 @@ async function main({ json, check, seconds, profile }: Options, signal: AbortSig
     console.error(`bench: ${id}: ${figure.median} ${unit}`);
   };
   const busy = (next: Next, at = port, connections = CONNECTIONS): Promise<Load> =>
-    load({ port: at, connections, seconds, next, signal });
+    load({ open: () => connect(at, "127.0.0.1"), connections, seconds, next, signal });
   /** A load of the server, and what it costs its processor: that tells most when the machine has other things to do. */
   const costly = async (next: Next, connections = CONNECTIONS): Promise<Load & { readonly cost: Cost }> => {
     const before = await lab.server.cpuMs();

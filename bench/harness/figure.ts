@@ -1,6 +1,6 @@
 import { medianPhases, median as middle, summarise } from "./statistics.ts";
 
-export type Unit = "ms" | "1/s" | "MB";
+export type Unit = "ms" | "1/s" | "MB" | "MB/s";
 export type Phases = Readonly<Record<string, number>>;
 
 /** One row of the result: measured, or absent with its reason. */

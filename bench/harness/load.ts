@@ -1,5 +1,5 @@
-import { connect, type Socket } from "node:net";
-import type { Sample } from "../harness/figure.ts";
+import type { Socket } from "node:net";
+import type { Sample } from "./figure.ts";
 
 /** What came of a load. */
 export interface Load {
@@ -10,7 +10,10 @@ export interface Load {
 }
 
 export interface LoadOptions {
-  readonly port: number;
+  /** A connection to what is measured, TLS where it speaks that. */
+  readonly open: () => Socket;
+  /** A new connection for each request: its time then begins before the connection's. */
+  readonly fresh?: boolean;
   readonly connections: number;
   readonly seconds: number;
   /** The next request's bytes; undefined ends the load before its time. */
@@ -26,24 +29,28 @@ const PARTS = 6;
  * answers are looked at no further than is needed, so that one core is enough to keep a server's core busy.
  * @throws Error when an answer is not a success
  */
-export async function load({ port, connections, seconds, next, signal }: LoadOptions): Promise<Load> {
+export async function load({ open, fresh, connections, seconds, next, signal }: LoadOptions): Promise<Load> {
   const latencies: Sample[] = [];
   const finished: number[] = [];
   const begin = performance.now();
   const worker = async (): Promise<void> => {
-    const connection = new Connection(port);
+    let connection = fresh ? undefined : new Connection(open());
     try {
       for (let bytes = next(); bytes; bytes = next()) {
         signal.throwIfAborted();
         const start = performance.now();
-        await connection.ask(bytes);
+        if (fresh) {
+          connection?.close();
+          connection = new Connection(open());
+        }
+        await connection?.ask(bytes);
         const end = performance.now();
         if (end - begin > seconds * 1000) return;
         finished.push(end - begin);
         latencies.push({ value: end - start });
       }
     } finally {
-      connection.close();
+      connection?.close();
     }
   };
   await Promise.all(Array.from({ length: connections }, worker));
@@ -60,8 +67,8 @@ class Connection {
   #text = "";
   #answered: PromiseWithResolvers<void> | undefined;
 
-  constructor(port: number) {
-    this.#socket = connect(port, "127.0.0.1").setNoDelay(true);
+  constructor(socket: Socket) {
+    this.#socket = socket.setNoDelay(true);
     this.#socket.setEncoding("latin1").on("data", (text: string) => {
       this.#text += text;
       this.#look();

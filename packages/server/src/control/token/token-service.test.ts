@@ -7,6 +7,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Clock } from "../../lib/clock.ts";
 import { TorporError } from "../../lib/errors.ts";
 import { createLog } from "../../lib/log.ts";
+import { KnownTokens } from "./known-tokens.ts";
 import type { TokenClaims } from "./token.ts";
 import { MAX_TOKEN_LENGTH, openTokenService, type RotatingTokenService } from "./token-service.ts";
 
@@ -220,6 +221,43 @@ test("unsound claims and endless port lists are not minted", async () => {
     claims({ ports: endless }),
   ])
     await expect(tokens.mint(bad)).rejects.toMatchObject({ kind: "invalid_input" });
+});
+
+test("a token that was good is not good for longer because it is known", async () => {
+  const short = claims({ expiresAt: new Date(clock.time + MINUTE) });
+  const token = await tokens.mint(short);
+  for (let n = 0; n < 3; n++) expect(await tokens.verify(token)).toEqual(short);
+  clock.time += MINUTE;
+  for (let n = 0; n < 2; n++) expect(await tokens.verify(token)).toBe("invalid");
+});
+
+test("a known token with any character changed is another one", async () => {
+  const token = await tokens.mint(claims());
+  expect(await tokens.verify(token)).toEqual(claims());
+  await fc.assert(
+    fc.asyncProperty(fc.nat(token.length - 1), fc.constantFrom("A", "Q", "_", "."), async (at, other) => {
+      fc.pre(token[at] !== other);
+      const changed = token.slice(0, at) + other + token.slice(at + 1);
+      expect(["garbled", "invalid"]).toContain(await tokens.verify(changed));
+    }),
+  );
+  expect(await tokens.verify(token)).toEqual(claims());
+});
+
+test("a known token ends with its key", async () => {
+  const token = await tokens.mint(claims({ expiresAt: new Date(clock.time + 7 * 24 * 60 * MINUTE) }));
+  expect(await tokens.verify(token)).toMatchObject({ kind: "http" });
+  await tokens.rotate();
+  expect(await tokens.verify(token)).toMatchObject({ kind: "http" });
+  clock.time += 3 * 60 * MINUTE;
+  await tokens.rotate(); // the first key's time is over
+  expect(await tokens.verify(token)).toBe("invalid");
+});
+
+test("more tokens than are remembered are all good", async () => {
+  const known = new KnownTokens(2);
+  for (const token of ["a", "b", "c"]) known.add(token, claims({ microvmId: token }));
+  expect(["a", "b", "c"].map((token) => known.get(token)?.microvmId)).toEqual([undefined, "b", "c"]);
 });
 
 test("the key file is private and outlives a restart", async () => {

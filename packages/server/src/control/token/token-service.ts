@@ -5,6 +5,7 @@ import type { Log } from "../../lib/log.ts";
 import { areSound, decodeClaims, encodeClaims } from "./claims.ts";
 import { parseJsonObject } from "./json-object.ts";
 import { loadKeyRing, newTokenKey, saveKeyRing, type TokenKey } from "./key-ring.ts";
+import { KnownTokens } from "./known-tokens.ts";
 import type { TokenClaims, TokenService } from "./token.ts";
 
 /** Longest token that is made or looked at, in characters: far below any limit on header lines. */
@@ -15,6 +16,8 @@ const RETIRED_KEY_LIFE_MS = 2 * 60 * 60 * 1000;
 /** A key encrypts for so long: what somebody who has got hold of one can do with it has an end. */
 const KEY_LIFE_MS = 24 * 60 * 60 * 1000;
 const LOOK_EVERY_MS = 60 * 60 * 1000;
+/** Tokens whose claims are remembered; some 300 bytes each. */
+const KNOWN_TOKENS = 8192;
 
 const ALG = "dir";
 const ENC = "A256GCM";
@@ -35,6 +38,7 @@ export interface RotatingTokenService extends TokenService, Disposable {
  */
 export async function openTokenService(keyFile: string, clock: Clock, log: Log): Promise<RotatingTokenService> {
   let ring = await loadKeyRing(keyFile, clock);
+  const known = new KnownTokens(KNOWN_TOKENS);
 
   async function mint(claims: TokenClaims): Promise<string> {
     if (!areSound(claims)) throw invalidInput("token claims need a microvm, ports from 1 to 65535 and a valid expiry");
@@ -47,14 +51,24 @@ export async function openTokenService(keyFile: string, clock: Clock, log: Log):
     return token;
   }
 
+  const isOver = (claims: TokenClaims): boolean => claims.expiresAt.getTime() <= clock.now();
+
   async function verify(token: string): Promise<TokenClaims | "garbled" | "invalid"> {
+    if (token.length > MAX_TOKEN_LENGTH) return "garbled";
+    const before = known.get(token);
+    if (before !== undefined) {
+      if (!isOver(before)) return before;
+      known.forget(token);
+      return "invalid";
+    }
     const keyId = keyIdOf(token);
     if (keyId === undefined) return "garbled";
     const key = ring.find((candidate) => candidate.id === keyId);
     // One text for one token: spare bits of the last characters could otherwise be flipped unnoticed.
     if (key === undefined || !isCanonical(token)) return "invalid";
     const claims = await decrypt(token, key);
-    if (claims === undefined || claims.expiresAt.getTime() <= clock.now()) return "invalid";
+    if (claims === undefined || isOver(claims)) return "invalid";
+    if (ring.includes(key)) known.add(token, claims); // not when the key has gone meanwhile
     return claims;
   }
 
@@ -66,6 +80,7 @@ export async function openTokenService(keyFile: string, clock: Clock, log: Log):
     const next = [...kept, newTokenKey(clock)];
     await saveKeyRing(keyFile, next);
     ring = next;
+    known.clear(); // of keys that have gone
     log.info({ keys: next.length, keyId: newest(next).id }, "token key rotated");
   }
 
@@ -102,7 +117,6 @@ export async function openTokenService(keyFile: string, clock: Clock, log: Log):
 
 /** The key that the token names; undefined when its outside is not that of one of our tokens. */
 function keyIdOf(token: string): string | undefined {
-  if (token.length > MAX_TOKEN_LENGTH) return undefined;
   const encoded = SHAPE.exec(token)?.[1];
   if (encoded === undefined) return undefined;
   const header = parseJsonObject(Buffer.from(encoded, "base64url").toString("utf8"));

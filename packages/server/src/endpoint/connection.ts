@@ -4,6 +4,9 @@ import type { Clock } from "../lib/clock.ts";
 import { GuestConnections } from "./app/guest-connections.ts";
 import type { EndpointLimits } from "./limits.ts";
 
+/** One for all: an error is expensive to make, and this one only ends things. */
+export const GONE = new DOMException("the client is gone", "AbortError");
+
 /** A client's TLS connection, over all of its requests. */
 export class Connection {
   readonly socket: TLSSocket;
@@ -55,7 +58,7 @@ export class Connection {
   }
 
   #end(): void {
-    this.#gone.abort();
+    this.#gone.abort(GONE);
     this.#guests?.[Symbol.dispose]();
   }
 }

@@ -27,6 +27,9 @@ export interface EndpointParts {
   readonly log: Log;
 }
 
+/** Never seen: an upload that is cut is silent. */
+const OVER = new DOMException("the exchange is over", "AbortError");
+
 /** One request and its answer, whatever protocols client and app speak. Never throws. */
 export async function exchange(client: ClientSide, connection: Connection, parts: EndpointParts): Promise<void> {
   const requestId = randomUUID();
@@ -59,7 +62,7 @@ async function relay(
   };
   touch();
   const { limits } = parts;
-  const uploading = new AbortController();
+  let uploading: AbortController | undefined;
   try {
     using app = await reachApp(head, {
       guest,
@@ -71,7 +74,10 @@ async function relay(
       onTry: (tried) => cut.set(tried),
     });
     // Runs beside the answer: apps may answer before they have read everything, or while they read.
-    if (head.body !== "none") void upload(client, app, head, touch, uploading.signal);
+    if (head.body !== "none") {
+      uploading = new AbortController();
+      void upload(client, app, head, touch, uploading.signal);
+    }
     const answer = await app.answer;
     touch();
     if (answer.kind === "switched") throw new Refused(APP_CONNECT_FAILED, "the app switched protocols unasked");
@@ -84,7 +90,7 @@ async function relay(
   } catch (err) {
     throw client.begun ? err : failureOf(guest, err);
   } finally {
-    uploading.abort();
+    uploading?.abort(OVER);
   }
 }
 

@@ -1,6 +1,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Readable, Writable } from "node:stream";
 import type { AppAnswer } from "../app/app-side.ts";
+import { GONE } from "../connection.ts";
 import { groupsOf, type HeaderLines, listOf } from "../header-lines.ts";
 import type { EndpointLimits } from "../limits.ts";
 import { CutError } from "../pump.ts";
@@ -32,10 +33,10 @@ export class Http2Client implements ClientSide {
     stream.on("trailers", (_headers: unknown, _flags: unknown, raw?: HeaderLines) => {
       this.#received = raw ?? [];
     });
-    stream.once("aborted", () => this.#gone.abort());
+    stream.once("aborted", () => this.#gone.abort(GONE));
     stream.once("close", () => {
       const whole = this.#said && stream.writableFinished && stream.rstCode === NGHTTP2_NO_ERROR;
-      if (!whole) this.#gone.abort();
+      if (!whole) this.#gone.abort(GONE);
     });
     stream.once("wantTrailers", () => this.#sendTrailers());
     if (ended) stream.resume();

@@ -80,6 +80,10 @@ export class Http1Client implements ClientSide {
     const chunked = valuesOf(answer.lines, "transfer-encoding").length > 0;
     res.sendDate = false; // the app's, or none
     const lines = linesForClient(answer.lines, answer.status, answer.mayTrail && (chunked || !sized));
+    // What of the body has come with the head leaves with it, in one record of TLS and one call of the system.
+    const { socket } = this.#connection;
+    socket.cork();
+    setImmediate(() => socket.uncork());
     res.writeHead(answer.status, reasonOf(answer), lines);
     // Not flushHeaders(): that writes a head with bytes above 7f as UTF-8. Where no body may follow, end() writes it.
     res.write(NOTHING);

@@ -29,6 +29,10 @@ export class BenchProcess implements AsyncDisposable {
     this.#gone.catch(() => {});
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** The first line that it prints. @throws Error when it ends before */
   async line(): Promise<string> {
     let text = "";
@@ -42,7 +46,7 @@ export class BenchProcess implements AsyncDisposable {
 
   /** Milliseconds of processor time that it has had. */
   async cpuMs(): Promise<number> {
-    const stat = await readFile(`/proc/${this.#child.pid}/stat`, "utf8");
+    const stat = await readFile(`/proc/${this.pid}/stat`, "utf8");
     // Counted behind the program's name, which may hold spaces; in ticks, of which there are 100 a second everywhere.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return (Number(fields[11]) + Number(fields[12])) * 10;
@@ -50,7 +54,7 @@ export class BenchProcess implements AsyncDisposable {
 
   /** Its resident memory in megabytes. */
   async memoryMb(): Promise<number> {
-    const status = await readFile(`/proc/${this.#child.pid}/status`, "utf8");
+    const status = await readFile(`/proc/${this.pid}/status`, "utf8");
     return (Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024) / 1e6;
   }
 

@@ -26,6 +26,7 @@ const optionalText = (raw: unknown): string => {
   return raw;
 };
 const path = (raw: unknown): string => resolve(text(raw));
+const optionalPath = (raw: unknown): string => (raw === "" ? "" : path(raw));
 const integer =
   (min: number, max: number) =>
   (raw: unknown): number => {
@@ -93,6 +94,12 @@ const SETTINGS = {
     "",
     optionalText,
   ),
+  endpointCertificate: setting(
+    "PEM file with a certificate for *.<endpoint-domain> and what signed it; empty means one of our own authority.",
+    "",
+    optionalPath,
+  ),
+  endpointKey: setting("PEM file with the key of endpoint-certificate.", "", optionalPath),
   endpointMaxPerAddress: setting(
     "Connections to the endpoint that one client address may have; raise it when a proxy in front makes all of them one.",
     1000,
@@ -200,7 +207,7 @@ const SETTINGS = {
   roleFile: setting(
     "TOML file that says where the credentials of execution and build roles come from; empty means nowhere.",
     "",
-    (raw) => (raw === "" ? "" : path(raw)),
+    optionalPath,
   ),
   strictRoles: setting("Refuse roles that are not in the role-file.", false, flag),
 

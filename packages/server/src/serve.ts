@@ -14,6 +14,7 @@ import { writeCredentials } from "./control/identity/credentials-file.ts";
 import { Sealer } from "./control/identity/sealer.ts";
 import { openTokenService } from "./control/token/token-service.ts";
 import { openAuthority } from "./endpoint/authority.ts";
+import { ownFiles } from "./endpoint/certificate/own-certificate.ts";
 import { createEndpointServer } from "./endpoint/server.ts";
 import type { HostClient } from "./host/host-client.ts";
 import { openHost } from "./host/open-host.ts";
@@ -58,8 +59,17 @@ export async function serve(
     log,
   });
   rooms.defer(() => trail.close());
-  const certificates = await openAuthority({ dataDir: config.dataDir, domain: endpointDomain(config), clock, log });
+  const certificates = await openAuthority({
+    dataDir: config.dataDir,
+    domain: endpointDomain(config),
+    own: ownFiles(config.endpointCertificate, config.endpointKey),
+    clock,
+    log,
+  });
   rooms.use(certificates);
+  const reload = (): void => void certificates.renewIfDue();
+  process.on("SIGHUP", reload);
+  rooms.defer(() => void process.off("SIGHUP", reload));
 
   const control = await createControl({
     config,

@@ -142,30 +142,6 @@ test("another domain gets another certificate; beyond the CA's reach also anothe
   expect(await refusal(far.current, await readFile(ca("ca.pem"), "utf8"), "x.vm.example.org")).toBeUndefined();
 });
 
-test("the user's own certificate is shown, checked and read again", async () => {
-  using maker = await open({ domain: "vm.example.org" });
-  const own = { certificateFile: join(dataDir, "own.pem"), keyFile: join(dataDir, "own.key") };
-  await writeFile(own.certificateFile, maker.current.certificate);
-  await writeFile(own.keyFile, maker.current.key);
-  using certificates = await open({ domain: "vm.example.org", own });
-  expect(certificates.caFile).toBeUndefined();
-  expect(certificates.current.certificate).toBe(maker.current.certificate);
-  await expect(open({ domain: "other.example.org", own })).rejects.toThrow(/does not hold for \*\.other\.example\.org/);
-
-  const broken = leafOf(certificates).fingerprint256;
-  await writeFile(own.keyFile, "half a key");
-  await certificates.renewIfDue();
-  expect(leafOf(certificates).fingerprint256).toBe(broken);
-  await expect(open({ domain: "vm.example.org", own })).rejects.toMatchObject({ kind: "invalid_input" });
-
-  now += 70 * DAY;
-  await maker.renewIfDue();
-  await writeFile(own.certificateFile, maker.current.certificate);
-  await writeFile(own.keyFile, maker.current.key);
-  await certificates.renewIfDue();
-  expect(certificates.current.certificate).toBe(maker.current.certificate);
-});
-
 test("what is no domain is refused", async () => {
   for (const domain of ["", "UPPER.case", "a..b", "-a.b", "a b", "*.a", "a/../b", `${"a".repeat(64)}.b`])
     await expect(open({ domain }), domain).rejects.toMatchObject({ kind: "invalid_input" });

@@ -1,11 +1,11 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../lib/clock.ts";
-import { invalidInput, messageOf, type TorporError } from "../lib/errors.ts";
+import { invalidInput, messageOf } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { KeyAndCertificate } from "./certificate/issue.ts";
 import { LocalAuthority } from "./certificate/local-authority.ts";
-import { covers, readIdentity } from "./certificate/pem.ts";
+import { type OwnFiles, pairOf, readOwn } from "./certificate/own-certificate.ts";
+import { watchFiles } from "./certificate/watch-files.ts";
 
 /** What the endpoint shows to its clients, now and after each renewal. */
 export interface EndpointCertificates extends Disposable {
@@ -14,7 +14,10 @@ export interface EndpointCertificates extends Disposable {
   readonly caFile: string | undefined;
   /** Called with each certificate that replaces the current one. */
   onRenewal(listener: (renewed: KeyAndCertificate) => void): void;
-  /** Looks now whether the certificate is due, as happens by itself twice a day. Never throws: the old one stays. */
+  /**
+   * Looks now whether there is another certificate, or whether ours is due, as happens by itself twice a day and when the
+   * user's files change. Never throws: while what is there cannot be used, the old one stays, and the log says so.
+   */
   renewIfDue(): Promise<void>;
 }
 
@@ -23,8 +26,8 @@ export interface AuthorityOptions {
   readonly dataDir: string;
   /** Certificates hold for the domain and for every name directly below it. */
   readonly domain: string;
-  /** The user's own certificate instead of ours: PEM files, read again before each look at their expiry. */
-  readonly own?: { readonly certificateFile: string; readonly keyFile: string };
+  /** The user's own certificate instead of ours. */
+  readonly own?: OwnFiles | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -38,14 +41,15 @@ export async function openAuthority(options: AuthorityOptions): Promise<Endpoint
   if (!DOMAIN.test(domain))
     throw invalidInput(`endpoint-domain: expected a domain name in lower case, got ${JSON.stringify(domain)}`);
   const local = new LocalAuthority(join(dataDir, "ca"), domain, clock, log);
-  const load = own === undefined ? () => local.certificate() : () => readOwn(own, domain, clock, log);
+  const load =
+    own === undefined ? () => local.certificate() : async () => pairOf(await readOwn(own, domain, clock.now()));
 
   let current = await load();
   const listeners: ((renewed: KeyAndCertificate) => void)[] = [];
   let cancel = (): void => {};
   let disposed = false;
 
-  const renewIfDue = async (): Promise<void> => {
+  const look = async (): Promise<void> => {
     try {
       const next = await load();
       if (next.certificate === current.certificate && next.key === current.key) return;
@@ -53,8 +57,14 @@ export async function openAuthority(options: AuthorityOptions): Promise<Endpoint
       log.info({ domain }, "endpoint certificate renewed");
       for (const listener of listeners) listener(next);
     } catch (err) {
-      log.error({ err, domain }, "endpoint certificate not renewed, the old one stays in use");
+      log.error({ reason: messageOf(err), domain }, "endpoint certificate not renewed, the old one stays in use");
     }
+  };
+  // One after the other: two that read at once could end in the wrong order.
+  let looking = Promise.resolve();
+  const renewIfDue = (): Promise<void> => {
+    looking = looking.then(look);
+    return looking;
   };
   const schedule = (): void => {
     cancel = clock.after(LOOK_EVERY_MS, () => {
@@ -64,6 +74,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Endpoint
     });
   };
   schedule();
+  const watched = own && (await watchFiles([own.certificateFile, own.keyFile], clock, log, () => void renewIfDue()));
 
   return {
     get current() {
@@ -75,30 +86,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Endpoint
     [Symbol.dispose]: () => {
       disposed = true;
       cancel();
+      watched?.[Symbol.dispose]();
     },
   };
-}
-
-async function readOwn(
-  own: { readonly certificateFile: string; readonly keyFile: string },
-  domain: string,
-  clock: Clock,
-  log: Log,
-): Promise<KeyAndCertificate> {
-  const { certificateFile, keyFile } = own;
-  const refuse = (what: string): TorporError =>
-    invalidInput(`cannot use the endpoint certificate ${certificateFile} with the key ${keyFile}: ${what}`);
-  let identity: ReturnType<typeof readIdentity>;
-  try {
-    const [certificate, key] = await Promise.all([readFile(certificateFile, "utf8"), readFile(keyFile, "utf8")]);
-    identity = readIdentity({ certificate, key });
-  } catch (err) {
-    throw refuse(messageOf(err));
-  }
-  const { leaf, key, certificate } = identity;
-  if (!covers(leaf, domain))
-    throw refuse(`it does not hold for *.${domain}, but for ${leaf.subjectAltName ?? leaf.subject}`);
-  if (leaf.validToDate.getTime() <= clock.now())
-    log.error({ certificateFile, expiredAt: leaf.validToDate }, "endpoint certificate has expired");
-  return { key, certificate };
 }

@@ -18,6 +18,7 @@ import { clientOf, Places } from "./places.ts";
 import { EXPECTATION_FAILED, HEADER_TIMEOUT, HEADER_TOO_LARGE, MALFORMED, type Refusal } from "./refusal.ts";
 import { mayUpgrade } from "./request-head.ts";
 import { Silence } from "./silence.ts";
+import { rotateTicketKeys, TLS } from "./tls.ts";
 import { tunnel } from "./tunnel.ts";
 
 export interface EndpointOptions {
@@ -72,7 +73,7 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   const server = createServer({
     key: tls.current.key,
     cert: tls.current.certificate,
-    minVersion: "TLSv1.2",
+    ...TLS,
     ALPNProtocols: ["h2", "http/1.1"],
     handshakeTimeout: limits.headerTimeoutMs,
     insecureHTTPParser: false,
@@ -142,7 +143,8 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
     else socket.end(rawRefusal(refusal), () => socket.destroy());
   };
   server.on("tlsClientError", (err) => log.debug({ code: errnoOf(err) }, "endpoint handshake failed"));
-  tls.onRenewal((renewed) => server.setSecureContext({ key: renewed.key, cert: renewed.certificate }));
+  tls.onRenewal((renewed) => server.setSecureContext({ ...TLS, key: renewed.key, cert: renewed.certificate }));
+  const tickets = rotateTicketKeys(server, clock);
 
   async function listen(): Promise<void> {
     try {
@@ -167,6 +169,7 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   }
 
   async function close(): Promise<void> {
+    tickets[Symbol.dispose]();
     const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
     for (const socket of sockets) socket.destroy();
     await closed;

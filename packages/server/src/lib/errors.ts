@@ -37,7 +37,8 @@ export class TorporError extends Error {
   }
 }
 
-export const invalidInput = (message: string): TorporError => new TorporError("invalid_input", message);
+export const invalidInput = (message: string, options?: ErrorOptions): TorporError =>
+  new TorporError("invalid_input", message, options);
 export const notFound = (message: string): TorporError => new TorporError("not_found", message);
 export const conflict = (message: string): TorporError => new TorporError("conflict", message);
 

@@ -28,6 +28,10 @@ const GOOD: Facts = {
   artifacts: { dir: "/a", items: [{ manifest: "kernel.json", problem: undefined, detail: "kernel 6.12" }] },
   dataDir: { path: "/var/lib/torpor", problem: undefined, freeBytes: 50 * GIB },
   ports: [{ name: "api-port", host: "127.0.0.1", port: 4700, state: "free" }],
+  certificates: [
+    { kind: "authority", file: "/var/lib/torpor/ca/ca.pem", until: new Date("2036-01-01T00:00:00Z") },
+    { kind: "issued", file: "/var/lib/torpor/ca/endpoint.pem", until: new Date("2027-02-01T00:00:00Z") },
+  ],
   now: new Date("2026-11-24T00:00:00Z"),
   installedAt: INSTALLED,
   userNamespaces: { works: true, detail: "they can be made" },
@@ -46,6 +50,28 @@ function only(name: string, change: Partial<Facts>): Check {
 test("a machine that has everything has nothing to fix", () => {
   const checks = checkAll(GOOD);
   expect(checks.filter((check) => check.status !== "ok" || check.howToFix !== null)).toEqual([]);
+});
+
+test.each([
+  ["authority", "2027-02-01", "warn", /69 days are left/],
+  ["issued", "2026-12-01", "warn", /7 days are left/],
+  ["issued", "2026-11-23", "warn", /has expired/],
+  ["own", "2026-12-01", "warn", /7 days are left/],
+  ["own", "2026-11-23", "fail", /has expired/],
+] as const)("a certificate (%s) that ends at %s: %s", (kind, end, status, found) => {
+  const certificates = [{ kind, file: "/x.pem", until: new Date(`${end}T00:00:00Z`) }];
+  const name = kind === "authority" ? "certificate authority" : "endpoint certificate";
+  const result = only(name, { certificates });
+  expect(result).toMatchObject({ status, found: expect.stringMatching(found) });
+  expect(result.howToFix).not.toBeNull();
+});
+
+test("an own certificate that cannot be used fails with the reason", () => {
+  const certificates = [{ kind: "own", file: "/x.pem", problem: "endpoint-key: /x.key is not the key" } as const];
+  expect(only("endpoint certificate", { certificates })).toMatchObject({
+    status: "fail",
+    found: expect.stringContaining("not the key"),
+  });
 });
 
 test("whatever is not well says how to fix it", () => {
@@ -69,6 +95,7 @@ test("whatever is not well says how to fix it", () => {
     artifacts: { dir: "/a", items: [{ manifest: "kernel.json", problem: "not there", detail: "kernel" }] },
     dataDir: { path: "/x", problem: "EACCES", freeBytes: 0 },
     ports: [{ name: "api-port", host: "::1", port: 1, state: { refused: "EACCES" } }],
+    certificates: [{ kind: "own", file: "/x.pem", problem: "not there" }],
     now: new Date(0),
     userNamespaces: { works: false, detail: "EPERM" },
     ipForward: false,
@@ -154,6 +181,6 @@ test("a port that a Torpor holds is no failure, another program's is", () => {
 
 test("a clock from before the installation cannot be right", () => {
   expect(only("clock", { now: new Date("1970-01-01T00:00:00Z") }).status).toBe("fail");
-  expect(only("clock", { now: new Date("2099-01-01T00:00:00Z") }).status).toBe("fail");
+  expect(only("clock", { now: new Date("2099-01-01T00:00:00Z"), certificates: [] }).status).toBe("fail");
   expect(only("clock", { now: INSTALLED }).status).toBe("ok");
 });

@@ -6,6 +6,7 @@ const NODE_NEEDED = [24];
 /** 10.0 with the guest kernel 6.12 is the pair that is tested; older versions hang now and then with it. */
 const QEMU_NEEDED = [10, 0];
 const GIB = 2 ** 30;
+const DAY_MS = 86_400_000;
 
 /** The bits of capability.h that the server uses, and what for. */
 const CAPABILITIES: readonly (readonly [bit: bigint, name: string, use: string])[] = [
@@ -38,6 +39,9 @@ export function checkAll(facts: Facts): readonly Check[] {
     check("artifacts", "guest kernel, initramfs, helper, base image and build toolchain", artifacts(facts)),
     check("data directory", "writable, with 5 GiB free", dataDir(facts)),
     ...facts.ports.map((port) => check(port.name, `port ${port.port} on ${port.host}, free`, portOf(port))),
+    ...facts.certificates.map((fact) =>
+      check(CERTIFICATES[fact.kind], "one that clients accept", certificate(fact, facts)),
+    ),
     check("clock", "a clock that is right", clock(facts)),
     check("user namespaces", "user namespaces, for image builds", userNamespaces(facts)),
     check("ip forwarding", "net.ipv4.ip_forward, for the microvms' way out", ipForward(facts)),
@@ -142,10 +146,37 @@ function portOf({ name, port, state }: Facts["ports"][number]): Outcome {
   return fail(state.refused, `--${name} with another port, or stop what uses it`);
 }
 
+const CERTIFICATES = {
+  authority: "certificate authority",
+  issued: "endpoint certificate",
+  own: "endpoint certificate",
+} as const;
+/** Ours are renewed 30 days ahead, the authority 90; of the user's own two weeks are enough to do something. */
+const EARLY_DAYS = { authority: 90, issued: 28, own: 14 } as const;
+const RENEWAL = {
+  authority: "torpor serve makes a new one, which clients have to trust anew: torpor trust",
+  issued: "torpor serve, which makes a new one and then renews it by itself",
+  own: "renew it: a server that runs takes the new one by itself, or at kill -HUP",
+} as const;
+
+function certificate(fact: Facts["certificates"][number], { now }: Facts): Outcome {
+  const { kind, file } = fact;
+  if ("problem" in fact) {
+    if (kind === "own")
+      return fail(fact.problem, "mend the file; a server that runs goes on with what it read before, until its end");
+    return warn(fact.problem, kind === "issued" ? "torpor doctor as the server's user" : `mend ${file}`);
+  }
+  if (fact.until === undefined) return ok("made when the server starts");
+  const days = Math.floor((fact.until.getTime() - now.getTime()) / DAY_MS);
+  const found = `${file}, until ${fact.until.toISOString().slice(0, 10)}`;
+  if (days < 0) return (kind === "own" ? fail : warn)(`${found}: it has expired`, RENEWAL[kind]);
+  if (days < EARLY_DAYS[kind]) return warn(`${found}: ${days} days are left`, RENEWAL[kind]);
+  return ok(found);
+}
+
 function clock({ now, installedAt }: Facts): Outcome {
   const found = now.toISOString();
-  const dayMs = 86_400_000;
-  if (now.getTime() < installedAt.getTime() - dayMs)
+  if (now.getTime() < installedAt.getTime() - DAY_MS)
     return fail(`${found}, before this program was written (${installedAt.toISOString()})`, "timedatectl set-ntp true");
   if (now.getUTCFullYear() > installedAt.getUTCFullYear() + 20)
     return fail(`${found}, which cannot be`, "timedatectl set-ntp true");

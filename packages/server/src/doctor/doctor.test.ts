@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type Config, loadConfig } from "../config.ts";
+import { issueAuthority, issueServer } from "../endpoint/certificate/issue.ts";
+import { readIdentity } from "../endpoint/certificate/pem.ts";
 import type { Check } from "./check.ts";
 import { runDoctor } from "./doctor.ts";
 
@@ -82,4 +84,19 @@ test("a guest that cannot be booted leaves the isolation unknown", async () => {
   const report = await runDoctor(config, { probeAccelerator }, signal);
   const found = report.checks.find((check) => check.name === "isolation")?.found;
   expect(found).toMatch(/no kernel|dev\/kvm does not open/);
+});
+
+test("reads the endpoint's own certificate as the server would", async () => {
+  const [endpointCertificate, endpointKey] = [join(dir, "own.pem"), join(dir, "own.key")];
+  const config = await prepare({ endpointCertificate, endpointKey, endpointDomain: "vm.example.org" });
+  expect((await diagnose(config)).get("endpoint certificate")).toMatchObject({
+    status: "fail",
+    found: expect.stringContaining(`${endpointCertificate} is not there`),
+  });
+  const validity = { from: new Date(Date.now() - 1000), to: new Date(Date.now() + 90 * 86_400_000) };
+  const ca = readIdentity(issueAuthority("test", "example.org", validity));
+  const made = issueServer({ name: "test", key: ca.privateKey }, ["*.vm.example.org"], validity);
+  await writeFile(endpointCertificate, made.certificate);
+  await writeFile(endpointKey, made.key);
+  expect((await diagnose(config)).get("endpoint certificate")).toMatchObject({ status: "ok" });
 });

@@ -20,6 +20,7 @@ export interface Facts {
   readonly artifacts: { readonly dir: string; readonly items: readonly ArtifactFact[] };
   readonly dataDir: { readonly path: string; readonly problem: string | undefined; readonly freeBytes: number };
   readonly ports: readonly PortFact[];
+  readonly certificates: readonly CertificateFact[];
   readonly now: Date;
   /** When this program's files were written: the clock cannot be before it. */
   readonly installedAt: Date;
@@ -57,3 +58,10 @@ export interface PortFact {
   /** `torpor`: a server of ours listens there. */
   readonly state: "free" | "torpor" | { readonly refused: string };
 }
+
+/** The authority, the certificate that it has issued, or the user's own instead of both. */
+export type CertificateFact = { readonly kind: "authority" | "issued" | "own"; readonly file: string } & (
+  | { readonly problem: string }
+  /** Undefined: there is none yet. */
+  | { readonly until: Date | undefined }
+);

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import type { Config } from "../config.ts";
 import { errnoOf, messageOf } from "../lib/errors.ts";
 import { run } from "../lib/run.ts";
+import { certificateFacts } from "./certificates.ts";
 import type { ArtifactFact, CommandName, DeviceFact, Facts, PortFact, ProbeAccelerator } from "./facts.ts";
 import { parseOsRelease } from "./version.ts";
 
@@ -18,13 +19,15 @@ export async function gatherFacts(
   signal: AbortSignal,
 ): Promise<Facts> {
   const kvm = await device("/dev/kvm");
-  const [tun, qemu, commands, artifacts, dataDir, ports, userNamespaces, installed] = await Promise.all([
+  const now = new Date();
+  const [tun, qemu, commands, artifacts, dataDir, ports, certificates, userNamespaces, installed] = await Promise.all([
     device("/dev/net/tun"),
     qemuFact(config.qemuBinary, signal),
     commandFacts(),
     artifactFacts(config),
     dataDirFact(config.dataDir),
     portFacts(config, signal),
+    certificateFacts(config, now),
     userNamespaceFact(signal),
     stat(fileURLToPath(import.meta.url)),
   ]);
@@ -42,7 +45,8 @@ export async function gatherFacts(
     artifacts: { dir: config.artifactsDir, items: artifacts },
     dataDir,
     ports,
-    now: new Date(),
+    certificates,
+    now,
     installedAt: installed.mtime,
     userNamespaces,
     ipForward: (await textOrEmpty("/proc/sys/net/ipv4/ip_forward")).trim() === "1",

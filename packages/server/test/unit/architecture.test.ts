@@ -31,7 +31,10 @@ const ROOMS: Readonly<Record<string, { readonly may: readonly string[]; readonly
   control: { may: ["lib", "config", "host", "store", "blobs", "logs"], because: "control does not know who asks it" },
   api: { may: ["lib", "config", "host", "control", "blobs"], because: "the API reaches rows and VMs through control" },
   endpoint: { may: ["lib", "config", "host", "control"], because: "user traffic meets control through EndpointGate" },
-  doctor: { may: ["lib", "config", "host", "driver"], because: "doctor looks at a machine, server or not" },
+  doctor: {
+    may: ["lib", "config", "host", "driver", "endpoint"],
+    because: "doctor looks at a machine, and at the endpoint's certificates, server or not",
+  },
 };
 /** These put the rooms together. */
 const COMPOSITION = ["main", "serve"];

@@ -90,6 +90,7 @@ function connectionOf(dataDir: string): Connection {
       dataDir: undefined,
       home: undefined,
       term: undefined,
+      path: "",
       noColor: true,
     },
     false,

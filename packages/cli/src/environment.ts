@@ -13,6 +13,8 @@ export interface Environment {
   readonly home: string | undefined;
   /** What the terminal is called. */
   readonly term: string | undefined;
+  /** Where programs are. */
+  readonly path: string;
   /** https://no-color.org */
   readonly noColor: boolean;
 }
@@ -30,6 +32,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv = process.env): Environme
     dataDir: text("TORPOR_DATA_DIR"),
     home: text("HOME"),
     term: text("TERM"),
+    path: text("PATH") ?? "",
     noColor: text("NO_COLOR") !== undefined,
   };
 }

@@ -16,6 +16,7 @@ import { serverCommands } from "./command/server.ts";
 import { shellCommand } from "./command/shell.ts";
 import { tagCommand } from "./command/tag.ts";
 import { tokenCommand } from "./command/token.ts";
+import { trustCommand } from "./command/trust.ts";
 import { watchCommands } from "./command/watch.ts";
 
 /** All commands. Running one throws: CommanderError for the command line, anything else from the command itself. */
@@ -25,7 +26,8 @@ export function buildProgram(signal: AbortSignal): Command {
     .version(versionOf(new URL("../package.json", import.meta.url)))
     .enablePositionalOptions();
   program.commandsGroup("Server:");
-  for (const command of [...serverCommands(), envCommand(signal), quotasCommand(signal)]) program.addCommand(command);
+  for (const command of [...serverCommands(), envCommand(signal), trustCommand(signal), quotasCommand(signal)])
+    program.addCommand(command);
   program.commandsGroup("Access:").addCommand(keyCommand(signal)).addCommand(accountCommand(signal));
   program.addCommand(auditCommand(signal));
   program.commandsGroup("Images:").addCommand(imageCommand(signal));

@@ -3,6 +3,7 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseQuotas } from "@torpor/protocol";
 import { parse } from "smol-toml";
+import { AddressList } from "./lib/address-list.ts";
 import { messageOf, TorporError } from "./lib/errors.ts";
 
 /**
@@ -57,6 +58,11 @@ const quotaList = (raw: unknown): string => {
   parseQuotas(list);
   return list;
 };
+const networks = (raw: unknown): string => {
+  const list = optionalText(raw);
+  new AddressList(list);
+  return list;
+};
 const isRoot = (): boolean => process.getuid?.() === 0;
 
 const SETTINGS = {
@@ -89,6 +95,11 @@ const SETTINGS = {
   apiPort: setting("Port of the API; 0 takes any free one.", 4700, integer(0, 65535)),
   endpointHost: setting("Address that the microvms' HTTPS endpoint listens on.", "127.0.0.1", text),
   endpointPort: setting("Port of the microvms' HTTPS endpoint; 0 takes any free one.", 4743, integer(0, 65535)),
+  endpointPublicPort: setting(
+    "Port in the microvms' addresses, where a proxy in front has another one; 0 means endpoint-port.",
+    0,
+    integer(0, 65535),
+  ),
   endpointDomain: setting(
     "Domain under which microvms get their names; empty means lambda-microvm.<region>.localhost.",
     "",
@@ -100,8 +111,33 @@ const SETTINGS = {
     optionalPath,
   ),
   endpointKey: setting("PEM file with the key of endpoint-certificate.", "", optionalPath),
+  trustedProxies: setting(
+    "Addresses and networks of proxies before the endpoint whose word for a client's address counts, such as 10.0.0.0/8, ::1.",
+    "",
+    networks,
+  ),
+  proxyProtocol: setting(
+    "on: connections of trusted-proxies begin with a PROXY header, version 1 or 2.",
+    "off",
+    oneOf("on", "off"),
+  ),
+  proxyHeader: setting(
+    "The header in which trusted-proxies say for whom they ask; one only, since they pass the other on as clients made it up.",
+    "x-forwarded-for",
+    oneOf("x-forwarded-for", "forwarded"),
+  ),
+  endpointTls: setting(
+    "off: a proxy ends TLS, and the endpoint takes plain HTTP/1.1, from trusted-proxies alone.",
+    "on",
+    oneOf("on", "off"),
+  ),
+  forwardedHeaders: setting(
+    "What workloads hear of a client's address: aws adds nothing and passes on what came, set replaces X-Forwarded-For, -Host and -Proto.",
+    "aws",
+    oneOf("aws", "set"),
+  ),
   endpointMaxPerAddress: setting(
-    "Connections to the endpoint that one client address may have; raise it when a proxy in front makes all of them one.",
+    "Connections to the endpoint that one client address may have; behind trusted-proxies also its requests at once.",
     1000,
     integer(1, 10_000),
   ),

@@ -15,6 +15,7 @@ import { Sealer } from "./control/identity/sealer.ts";
 import { openTokenService } from "./control/token/token-service.ts";
 import { openAuthority } from "./endpoint/authority.ts";
 import { ownFiles } from "./endpoint/certificate/own-certificate.ts";
+import { frontOf } from "./endpoint/front.ts";
 import { createEndpointServer } from "./endpoint/server.ts";
 import type { HostClient } from "./host/host-client.ts";
 import { openHost } from "./host/open-host.ts";
@@ -35,6 +36,9 @@ export async function serve(
   openMachine: (config: Config, log: Log, signal: AbortSignal) => Promise<HostClient> = openHost,
 ): Promise<void> {
   const stopped = stopSignal(log);
+  // Settings that contradict each other end it before anything is touched.
+  const front = frontOf(config);
+  const own = ownFiles(config.endpointCertificate, config.endpointKey);
   await using rooms = new AsyncDisposableStack();
   const clock = systemClock;
   await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
@@ -62,7 +66,7 @@ export async function serve(
   const certificates = await openAuthority({
     dataDir: config.dataDir,
     domain: endpointDomain(config),
-    own: ownFiles(config.endpointCertificate, config.endpointKey),
+    own,
     clock,
     log,
   });
@@ -82,7 +86,7 @@ export async function serve(
     clock,
     log,
     endpointName: (label) => {
-      const { port } = endpoint.address;
+      const port = config.endpointPublicPort || endpoint.address.port;
       return `${label}.${endpointDomain(config)}${port === 443 ? "" : `:${port}`}`;
     },
   });
@@ -97,6 +101,7 @@ export async function serve(
       tokens,
       log,
       clock,
+      front,
       limits: { maxConnectionsPerAddress: config.endpointMaxPerAddress },
     }),
   );
@@ -135,7 +140,7 @@ export async function serve(
   await keys.publishRootKey(config.accountId, ({ accessKeyId, secretAccessKey }) =>
     writeCredentials(config.dataDir, {
       endpointUrl,
-      endpointPort: endpoint.address.port,
+      endpointPort: config.endpointPublicPort || endpoint.address.port,
       region: config.region,
       accountId: config.accountId,
       accessKeyId,

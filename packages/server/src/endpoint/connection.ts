@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import type { TLSSocket } from "node:tls";
+import { TLSSocket } from "node:tls";
 import type { Clock } from "../lib/clock.ts";
 import { GuestConnections } from "./app/guest-connections.ts";
 import type { EndpointLimits } from "./limits.ts";
@@ -7,9 +7,11 @@ import type { EndpointLimits } from "./limits.ts";
 /** One for all: an error is expensive to make, and this one only ends things. */
 export const GONE = new DOMException("the client is gone", "AbortError");
 
-/** A client's TLS connection, over all of its requests. */
+/** A client's connection, over all of its requests. */
 export class Connection {
-  readonly socket: TLSSocket;
+  readonly socket: Socket;
+  /** Who is at its other end, a proxy's word for it included. */
+  readonly peer: string;
   readonly #gone = new AbortController();
   #guests: GuestConnections | undefined;
   #turn: Promise<void> = Promise.resolve();
@@ -20,8 +22,9 @@ export class Connection {
   /** After an upgrade the end of the client's side is no longer the end of it all. */
   tunnelled = false;
 
-  constructor(socket: TLSSocket) {
+  constructor(socket: Socket, peer: string) {
     this.socket = socket;
+    this.peer = peer;
     socket.once("close", () => this.#end());
     socket.once("end", () => {
       if (!this.tunnelled) this.#end();
@@ -33,9 +36,9 @@ export class Connection {
     return this.#gone.signal;
   }
 
-  /** The name that the client gave in its handshake. */
+  /** The name that the client gave in its handshake, if there was one and it did. */
   get serverName(): string | undefined {
-    return this.socket.servername || undefined;
+    return (this.socket instanceof TLSSocket && this.socket.servername) || undefined;
   }
 
   /** What it has open to apps. */
@@ -67,8 +70,8 @@ export class Connection {
 export class Connections {
   readonly #known = new WeakMap<Socket, Connection>();
 
-  add(socket: TLSSocket): Connection {
-    const connection = new Connection(socket);
+  add(socket: Socket, peer: string): Connection {
+    const connection = new Connection(socket, peer);
     this.#known.set(socket, connection);
     return connection;
   }

@@ -16,11 +16,13 @@ import { APP_CONNECT_FAILED, MICROVM_CONNECT_FAILED, OUR_FAULT, type Refusal, Re
 import { trailersToRelay } from "./relayed-headers.ts";
 import type { RequestHead } from "./request-head.ts";
 import type { Silence } from "./silence.ts";
+import { headFor, placeOfVisitor, type VisitorRules, visitorOf } from "./visitor.ts";
 
 /** What every request needs. */
 export interface EndpointParts {
   readonly rules: AdmissionRules;
   readonly door: GuestDoor;
+  readonly visitors: VisitorRules;
   readonly silence: Silence;
   readonly limits: EndpointLimits;
   readonly clock: Clock;
@@ -33,15 +35,18 @@ const OVER = new DOMException("the exchange is over", "AbortError");
 /** One request and its answer, whatever protocols client and app speak. Never throws. */
 export async function exchange(client: ClientSide, connection: Connection, parts: EndpointParts): Promise<void> {
   const requestId = randomUUID();
+  let visitor = connection.peer;
   try {
     const head = client.readHead(parts.limits);
+    visitor = visitorOf(head, connection, parts.visitors);
+    using _ = placeOfVisitor(visitor, connection, parts.visitors);
     const admission = await admit(head, connection.serverName, false, parts.rules);
     using guest = await enterGuest(admission, parts.door, client.gone);
-    await relay(client, head, guest, connection, requestId, parts);
+    await relay(client, headFor(visitor, head, parts.visitors), guest, connection, requestId, parts);
     client.linger();
   } catch (err) {
     if (client.gone.aborted) client.cut();
-    else client.refuse(refusalFor(err, requestId, parts.log));
+    else client.refuse(refusalFor(err, { requestId, client: visitor }, parts.log));
     await client.answered();
   }
 }
@@ -155,12 +160,12 @@ export function failureOf(guest: Pick<GuestVisit, "closing">, err: unknown): unk
 }
 
 /** The one place that turns failures into answers. */
-export function refusalFor(err: unknown, requestId: string, log: Log): Refusal {
+export function refusalFor(err: unknown, of: { requestId: string; client: string }, log: Log): Refusal {
   if (!(err instanceof Refused)) {
-    log.error({ err, requestId }, "endpoint request failed");
+    log.error({ err, ...of }, "endpoint request failed");
     return OUR_FAULT;
   }
   const cause = err.cause === undefined ? undefined : messageOf(err.cause);
-  log.debug({ requestId, status: err.refusal.status, reason: err.message, cause }, "endpoint request refused");
+  log.debug({ ...of, status: err.refusal.status, reason: err.message, cause }, "endpoint request refused");
   return err.refusal;
 }

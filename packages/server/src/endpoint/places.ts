@@ -28,6 +28,9 @@ export class Places {
   }
 }
 
+/** What costs nobody a place. */
+export const NO_PLACE: Disposable = { [Symbol.dispose]: () => {} };
+
 /** Whose connection it is: the address, of IPv6 the network that one customer usually has. */
 export function clientOf(address: string | undefined): string {
   if (address === undefined || isIPv4(address)) return address ?? "";

@@ -1,10 +1,17 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { EventEmitter } from "node:events";
+import {
+  createServer as createPlainServer,
+  type ServerOptions as HttpOptions,
+  type IncomingMessage,
+  type ServerResponse,
+} from "node:http";
 import { createServer } from "node:https";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { TLSSocket } from "node:tls";
+import { TLSSocket } from "node:tls";
 import type { EndpointGate } from "../control/endpoint-gate.ts";
 import type { TokenService } from "../control/token/token.ts";
+import { plainAddress } from "../lib/address-list.ts";
 import type { Clock } from "../lib/clock.ts";
 import { errnoOf, messageOf, TorporError } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -13,8 +20,11 @@ import { Http1Client, type Linger, rawRefusal } from "./client/http1-client.ts";
 import { acceptHttp2 } from "./client/http2-session.ts";
 import { type Connection, Connections } from "./connection.ts";
 import { type EndpointParts, exchange } from "./exchange.ts";
+import { type Front, NO_FRONT } from "./front.ts";
 import { DEFAULT_LIMITS, type EndpointLimits } from "./limits.ts";
-import { clientOf, Places } from "./places.ts";
+import { Peers } from "./peers.ts";
+import { clientOf, NO_PLACE, Places } from "./places.ts";
+import { readProxyHeader } from "./proxy/read-proxy-header.ts";
 import { EXPECTATION_FAILED, HEADER_TIMEOUT, HEADER_TOO_LARGE, MALFORMED, type Refusal } from "./refusal.ts";
 import { mayUpgrade } from "./request-head.ts";
 import { Silence } from "./silence.ts";
@@ -28,6 +38,8 @@ export interface EndpointOptions {
   /** Microvms are at `<label>.<domain>`. */
   readonly domain: string;
   readonly tls: Pick<EndpointCertificates, "current" | "onRenewal">;
+  /** Without, it is in nobody's shadow. */
+  readonly front?: Partial<Front>;
   readonly gate: EndpointGate;
   readonly tokens: TokenService;
   readonly log: Log;
@@ -48,9 +60,12 @@ export interface EndpointServer extends AsyncDisposable {
 export function createEndpointServer(options: EndpointOptions): EndpointServer {
   const { host, port, domain, tls, gate, tokens, log, clock } = options;
   const limits: EndpointLimits = { ...DEFAULT_LIMITS, ...options.limits };
+  const front: Front = { ...NO_FRONT, ...options.front };
+  const addresses = new Places(limits.maxConnectionsPerAddress);
   const parts: EndpointParts = {
     rules: { domain, tokens, gate },
     door: { gate, places: new Places(limits.maxConnectionsPerMicrovm), clock, limits },
+    visitors: { proxies: front, addresses, forwarded: front.forwarded },
     silence: new Silence(clock, limits.silenceMs),
     limits,
     clock,
@@ -58,7 +73,6 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   };
   const linger: Linger = { clock, ms: limits.lingerMs };
   const connections = new Connections();
-  const addresses = new Places(limits.maxConnectionsPerAddress);
   const sockets = new Set<Socket>();
   const running = new Set<Promise<void>>();
   const run = (socket: Socket, serve: (connection: Connection) => Promise<void>): Promise<void> => {
@@ -70,12 +84,7 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
     return work.finally(() => running.delete(work));
   };
 
-  const server = createServer({
-    key: tls.current.key,
-    cert: tls.current.certificate,
-    ...TLS,
-    ALPNProtocols: ["h2", "http/1.1"],
-    handshakeTimeout: limits.headerTimeoutMs,
+  const http: HttpOptions = {
     insecureHTTPParser: false,
     requireHostHeader: false, // ours checks it, and answers in our words
     maxHeaderSize: limits.maxHeaderBytes,
@@ -85,33 +94,64 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
     connectionsCheckingInterval: Math.min(1000, Math.max(50, limits.headerTimeoutMs / 4)),
     keepAlive: true, // TCP's own, for clients that vanish from a silent stream
     keepAliveInitialDelay: 60_000,
-    allowHalfOpen: true, // in a tunnel each side ends by itself; before that, Node ends both
     shouldUpgradeCallback: mayUpgrade,
-  });
+  };
+  const secure = front.plainHttp
+    ? undefined
+    : createServer({
+        ...http,
+        allowHalfOpen: true, // in a tunnel each side ends by itself; before that, Node ends both
+        key: tls.current.key,
+        cert: tls.current.certificate,
+        ...TLS,
+        ALPNProtocols: ["h2", "http/1.1"],
+        handshakeTimeout: limits.headerTimeoutMs,
+      });
+  const server = secure ?? createPlainServer(http);
   server.maxHeadersCount = 0; // at a limit Node drops lines without a word, framing included; we count them ourselves
   server.maxConnections = limits.maxConnections;
 
-  server.prependListener("connection", (socket: Socket) => {
-    const place = addresses.take(clientOf(socket.remoteAddress));
-    if (place === undefined) {
+  // The handshake has chosen a protocol: HTTP/1.1 is Node's server's own, as it would be without us.
+  const serveHttp1 = takeOver(server, secure ? "secureConnection" : "connection");
+  const begin = secure ? takeOver(secure, "connection") : (socket: Socket) => serve(socket);
+  const serve = (socket: Socket): void => {
+    const connection = connections.add(socket, peers.of(socket));
+    if (!(socket instanceof TLSSocket) || socket.alpnProtocol !== "h2") serveHttp1(socket);
+    else acceptHttp2(connection, limits, clock, (client) => run(socket, () => exchange(client, connection, parts)));
+  };
+  secure?.on("secureConnection", serve);
+  const peers = new Peers();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    const { remoteAddress } = socket;
+    const trusted = remoteAddress !== undefined && front.trusted.has(remoteAddress);
+    if (remoteAddress === undefined || (front.plainHttp && !trusted)) {
+      log.debug({ client: remoteAddress }, "endpoint connection refused: not of a trusted proxy");
+      socket.destroy();
+    } else if (front.proxyProtocol && trusted) {
+      socket.on("error", () => {}); // its end is watched
+      readProxyHeader(socket, clock, limits.headerTimeoutMs).then(
+        ({ client }) => accept(socket, plainAddress(client ?? remoteAddress)),
+        (err: unknown) => {
+          log.warn({ proxy: remoteAddress, reason: messageOf(err) }, "endpoint connection refused");
+          socket.destroy();
+        },
+      );
+    } else accept(socket, plainAddress(remoteAddress));
+  });
+  /** A proxy's connections are many clients': of those each request counts, by what the proxy says. */
+  const accept = (socket: Socket, peer: string): void => {
+    const place = front.trusted.has(peer) ? NO_PLACE : addresses.take(clientOf(peer));
+    if (place === undefined || socket.destroyed) {
+      place?.[Symbol.dispose]();
       socket.destroy();
       return;
     }
-    sockets.add(socket);
-    socket.once("close", () => {
-      sockets.delete(socket);
-      place[Symbol.dispose]();
-    });
-  });
-  // The handshake has chosen a protocol: HTTP/1.1 is Node's server's own, as it would be without us.
-  const [serveHttp1] = server.listeners("secureConnection") as ((this: unknown, socket: TLSSocket) => void)[];
-  if (serveHttp1 === undefined) throw new Error("this version of Node serves HTTP/1.1 in another way");
-  server.removeAllListeners("secureConnection");
-  server.on("secureConnection", (socket) => {
-    const connection = connections.add(socket);
-    if (socket.alpnProtocol !== "h2") serveHttp1.call(server, socket);
-    else acceptHttp2(connection, limits, clock, (client) => run(socket, () => exchange(client, connection, parts)));
-  });
+    socket.once("close", () => place[Symbol.dispose]());
+    peers.add(socket, peer);
+    begin(socket);
+  };
   const onHttp1 = (serve: (client: Http1Client, connection: Connection) => Promise<void>) => {
     return (req: IncomingMessage, res: ServerResponse): void => {
       const connection = connections.of(req.socket);
@@ -142,9 +182,9 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
     if (busy || !socket.writable) socket.destroy();
     else socket.end(rawRefusal(refusal), () => socket.destroy());
   };
-  server.on("tlsClientError", (err) => log.debug({ code: errnoOf(err) }, "endpoint handshake failed"));
-  tls.onRenewal((renewed) => server.setSecureContext({ ...TLS, key: renewed.key, cert: renewed.certificate }));
-  const tickets = rotateTicketKeys(server, clock);
+  secure?.on("tlsClientError", (err) => log.debug({ code: errnoOf(err) }, "endpoint handshake failed"));
+  tls.onRenewal((renewed) => secure?.setSecureContext({ ...TLS, key: renewed.key, cert: renewed.certificate }));
+  const tickets = secure && rotateTicketKeys(secure, clock);
 
   async function listen(): Promise<void> {
     try {
@@ -169,7 +209,7 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
   }
 
   async function close(): Promise<void> {
-    tickets[Symbol.dispose]();
+    tickets?.[Symbol.dispose]();
     const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
     for (const socket of sockets) socket.destroy();
     await closed;
@@ -184,6 +224,14 @@ export function createEndpointServer(options: EndpointOptions): EndpointServer {
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+/** What Node's server does with its connections, which from now on are ours to hand to it. */
+function takeOver(server: EventEmitter, event: string): (socket: Socket) => void {
+  const [listener] = server.listeners(event);
+  if (listener === undefined) throw new Error("this version of Node serves connections in another way");
+  server.removeAllListeners(event);
+  return (socket) => void listener.call(server, socket);
 }
 
 function parserRefusal(code: string | undefined): Refusal {

@@ -13,6 +13,7 @@ import { type HeaderLines, linesOf, listOf } from "./header-lines.ts";
 import { pump } from "./pump.ts";
 import { linesForApp, linesForUpgradedClient } from "./relayed-headers.ts";
 import { serveShell } from "./shell/serve-shell.ts";
+import { headFor, placeOfVisitor, visitorOf } from "./visitor.ts";
 
 /**
  * A request to switch protocols, a WebSocket's mostly: after the app's 101 the bytes of both sides are passed on as they
@@ -36,8 +37,12 @@ export async function tunnel(
   const res = answerOn(req, connection);
   const client = new Http1Client(req, res, connection, { clock: parts.clock, ms: parts.limits.lingerMs });
   const early = new EarlyBytes(socket, first);
+  let visitor = connection.peer;
   try {
-    const head = client.readHead(parts.limits);
+    const asked = client.readHead(parts.limits);
+    visitor = visitorOf(asked, connection, parts.visitors);
+    using _ = placeOfVisitor(visitor, connection, parts.visitors);
+    const head = headFor(visitor, asked, parts.visitors);
     const admission = await admit(head, connection.serverName, true, parts.rules);
     if ("shell" in admission) {
       const take = (): Buffer => {
@@ -81,7 +86,7 @@ export async function tunnel(
     await join(socket, answer.stream, touch, parts.clock, parts.limits.halfClosedTimeoutMs);
   } catch (err) {
     if (connection.tunnelled || connection.gone.aborted) socket.destroy();
-    else client.refuse(refusalFor(err, requestId, parts.log));
+    else client.refuse(refusalFor(err, { requestId, client: visitor }, parts.log));
     await client.answered();
   } finally {
     connection.exchanges--;

@@ -11,6 +11,7 @@ import { openTokenService, type RotatingTokenService } from "../../control/token
 import { systemClock } from "../../lib/clock.ts";
 import { createLog } from "../../lib/log.ts";
 import { type EndpointCertificates, openAuthority } from "../authority.ts";
+import type { Front } from "../front.ts";
 import type { EndpointLimits } from "../limits.ts";
 import { createEndpointServer, type EndpointServer } from "../server.ts";
 import { StubGate, type StubMicrovm } from "./stub-gate.ts";
@@ -35,7 +36,7 @@ export interface Bench extends AsyncDisposable {
   readonly ca: string;
 }
 
-export async function startBench(limits: Partial<EndpointLimits> = {}): Promise<Bench> {
+export async function startBench(limits: Partial<EndpointLimits> = {}, front: Partial<Front> = {}): Promise<Bench> {
   const stack = new AsyncDisposableStack();
   const dir = await mkdtemp(join(tmpdir(), "torpor-endpoint-"));
   stack.defer(() => rm(dir, { recursive: true }));
@@ -46,7 +47,7 @@ export async function startBench(limits: Partial<EndpointLimits> = {}): Promise<
   const ca = await readFile(certificates.caFile ?? "", "utf8");
   const gate = new StubGate();
   const options = { host: "127.0.0.1", port: 0, domain: DOMAIN, tls: certificates, gate, tokens, log, clock, limits };
-  const server = stack.use(createEndpointServer(options));
+  const server = stack.use(createEndpointServer({ ...options, front }));
   await server.listen();
   return { gate, server, tokens, certificates, ca, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }

@@ -51,7 +51,12 @@ export function askHttp1(
   };
   stream.once("free", onFree); // as Node tells its agents
   const answer = answerTo(body, stream, reused, head.method, limits.maxInterimAnswers, onInterim);
-  answer.catch(() => {}); // it may fail before anyone waits for it
+  answer.then(
+    ({ kind }) => {
+      if (kind === "switched") stream.off("free", onFree); // nor is the request kept by it
+    },
+    () => {}, // it may fail before anyone waits for it
+  );
   return {
     body,
     answer,

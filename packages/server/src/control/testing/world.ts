@@ -117,7 +117,8 @@ export class World {
       await work(world);
     } finally {
       await world.#end();
-      await rm(folder, { recursive: true, force: true });
+      // A server that has died here may still be writing its logs: not all of its work waits for store and host.
+      await rm(folder, { recursive: true, force: true, maxRetries: 10 });
     }
   }
 
